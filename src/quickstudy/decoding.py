@@ -1,0 +1,197 @@
+"""Constrained decoding of one answer or a batch of them, with what awareness needs to see.
+
+Why not `generate`: the grammar often allows just one continuation (`", "arguments": {"city":`).
+Such tokens are fed together instead of one forward pass each, and they are no choice of the
+model's, so they carry no certainty. Every real choice is recorded with its margin.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import llguidance.hf
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from torch import Tensor
+
+from quickstudy.errors import BudgetSpent
+from quickstudy.model import LanguageModel, Prefix
+from quickstudy.toolcalls import Grammar
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment (time.monotonic seconds) after which the unsure path gives up; None: never."""
+
+    at: float | None = None
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        return cls(None if seconds is None else time.monotonic() + seconds)
+
+    def check(self) -> None:
+        if self.at is not None and time.monotonic() > self.at:
+            raise BudgetSpent("the time budget is spent")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One token the model chose among several that the grammar allowed.
+
+    Probabilities are over the allowed tokens. `index` is the token's place in `Generation.ids`.
+    """
+
+    index: int
+    margin: float
+    runner_up: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A decoded answer. `log_prob` sums over its choices (nats); not `finished` if cut off."""
+
+    ids: tuple[int, ...]
+    text: str
+    choices: tuple[Choice, ...]
+    log_prob: float
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One row to decode: tokens after the prefix, the grammar, answer tokens already fixed."""
+
+    turn: Sequence[int]
+    grammar: Grammar | None = None
+    given: Sequence[int] = ()
+
+
+@dataclass
+class _Row:
+    matcher: LLMatcher | None
+    feed: list[int]
+    ids: list[int] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    log_prob: float = 0.0
+    done: bool = False
+    finished: bool = False
+
+
+class Decoder:
+    """Decodes with one model; holds the grammar engine's view of its vocabulary."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self._vocabulary: LLTokenizer | None = None
+
+    @property
+    def vocabulary(self) -> LLTokenizer:
+        if self._vocabulary is None:  # takes about a second, so only where a grammar is used
+            self._vocabulary = llguidance.hf.from_tokenizer(
+                self.model.tokenizer,
+                n_vocab=self.model.network.get_output_embeddings().weight.shape[0],
+                eos_token=sorted(self.model.eos_ids),
+            )
+        return self._vocabulary
+
+    @torch.no_grad()
+    def decode(
+        self,
+        prefix: Prefix | None,
+        asks: Sequence[Ask],
+        *,
+        max_new_tokens: int,
+        deadline: Deadline,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+        stop: str | None = None,
+    ) -> list[Generation]:
+        """Decodes all rows as one batch, greedily at temperature 0.
+
+        Args:
+            prefix: what all rows continue; None: `Ask.turn` is all they see.
+            stop: a text that ends a row; it is cut off.
+        """
+        model = self.model
+        cache = (prefix or model.empty_prefix()).fork(len(asks))
+        seen: Tensor | None = None
+        rows = [self._start(ask) for ask in asks]
+        while not all(row.done for row in rows):
+            deadline.check()
+            logits, seen = model.forward([row.feed for row in rows], cache, seen, keep=1)
+            for row, scores in zip(rows, logits[:, -1].float(), strict=True):
+                row.feed = []
+                if not row.done:
+                    self._choose(row, scores, temperature, generator, max_new_tokens, stop)
+        return [self._result(row, stop) for row in rows]
+
+    def _start(self, ask: Ask) -> _Row:
+        row = _Row(self._matcher(ask.grammar), [*ask.turn, *ask.given], list(ask.given))
+        if row.matcher is not None and not row.matcher.consume_tokens(list(ask.given)):
+            raise ValueError(f"the grammar refuses the given tokens: {row.matcher.get_error()}")
+        self._fast_forward(row)
+        return row
+
+    def _matcher(self, grammar: Grammar | None) -> LLMatcher | None:
+        if grammar is None:
+            return None
+        matcher = LLMatcher(self.vocabulary, grammar.lark, log_level=0)
+        if matcher.is_error():
+            raise ValueError(f"the tools' schemas make no grammar: {matcher.get_error()}")
+        return matcher
+
+    def _fast_forward(self, row: _Row) -> None:
+        """Appends the tokens that the grammar leaves no choice about."""
+        if row.matcher is None:
+            return
+        forced = row.matcher.compute_ff_tokens()
+        if forced and row.matcher.consume_tokens(forced):
+            row.ids += forced
+            row.feed += forced
+        if row.matcher.is_stopped():
+            row.done = row.finished = True
+
+    def _choose(
+        self,
+        row: _Row,
+        scores: Tensor,
+        temperature: float,
+        generator: torch.Generator | None,
+        max_new_tokens: int,
+        stop: str | None,
+    ) -> None:
+        if row.matcher is not None:
+            bits = np.frombuffer(row.matcher.compute_bitmask(), dtype=np.uint8)
+            allowed = np.unpackbits(bits, bitorder="little")[: scores.shape[0]].astype(bool)
+            scores = scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
+        log_probs = scores.log_softmax(-1)
+        best = log_probs.topk(2)
+        if temperature > 0:
+            weights = (log_probs / temperature).softmax(-1)
+            token = int(torch.multinomial(weights, 1, generator=generator))
+        else:
+            token = int(best.indices[0])
+        first, second = best.values.exp().tolist()
+        row.log_prob += float(log_probs[token])
+        row.choices.append(Choice(len(row.ids), first - second, int(best.indices[1])))
+        if token in self.model.eos_ids:
+            row.done = row.finished = True
+            return
+        row.ids.append(token)
+        row.feed = [token]
+        if row.matcher is not None and not row.matcher.consume_token(token):
+            row.done = True
+            return
+        self._fast_forward(row)
+        if stop is not None and stop in self.model.decode(row.ids[-8:]):
+            row.done = row.finished = True
+        row.done = row.done or len(row.ids) >= max_new_tokens
+
+    def _result(self, row: _Row, stop: str | None) -> Generation:
+        text = self.model.decode(row.ids)
+        if stop is not None:
+            text = text.split(stop, 1)[0]
+        return Generation(tuple(row.ids), text, tuple(row.choices), row.log_prob, row.finished)

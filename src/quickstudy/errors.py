@@ -1,0 +1,45 @@
+"""Every error quickstudy raises on purpose.
+
+    QuickstudyError
+    ├── RequestError       a request that cannot be read: what is wrong and where
+    ├── ConfigError        an unknown or contradictory setting
+    ├── ModelError         a model that cannot be found, read or used
+    └── PracticeFailed     the unsure path gave up; the draft answers and the episode says why
+        ├── NoExamples     no practice example survived verification
+        ├── PracticeDiverged  the loss was not finite
+        └── BudgetSpent    the request's time budget ran out
+
+`PracticeFailed` never leaves `Improver.answer`: it becomes `Episode.fallback`.
+"""
+
+
+class QuickstudyError(Exception):
+    """Base of all errors raised on purpose; its text says what to do next."""
+
+
+class RequestError(QuickstudyError):
+    """The request cannot be read."""
+
+
+class ConfigError(QuickstudyError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class ModelError(QuickstudyError):
+    """The model cannot be found, read or used."""
+
+
+class PracticeFailed(QuickstudyError):
+    """The unsure path cannot go on; the draft stands."""
+
+
+class NoExamples(PracticeFailed):
+    """No practice example survived."""
+
+
+class PracticeDiverged(PracticeFailed):
+    """The practice loss is not finite."""
+
+
+class BudgetSpent(PracticeFailed):
+    """The request's time budget is spent."""

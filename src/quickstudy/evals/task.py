@@ -1,0 +1,100 @@
+"""Benchmark rows as requests with a gold answer.
+
+A row of the tool-calling benchmarks looks like
+
+    {"query": "Tell me the engagement metrics for the Facebook post with the ID ...",
+     "tools": [{"name": "retrievePostMetrics", "description": "...",
+                "parameters": {"platform": {"type": "str", "description": "...", "required": true}}}],
+     "answers": [{"name": "getSocialMediaEngagement", "arguments": {"platform": "Facebook"}}]}
+
+where a type is spelt in several ways. Rows in OpenAI form (`messages`, `tools`, `expected`) are
+read as well; the demonstration ships such rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.errors import RequestError
+from quickstudy.types import Request, ToolCall
+
+_TYPES = {
+    "str": "string", "string": "string", "text": "string", "char": "string",
+    "int": "integer", "integer": "integer", "long": "integer",
+    "float": "number", "number": "number", "double": "number",
+    "bool": "boolean", "boolean": "boolean",
+    "list": "array", "array": "array", "tuple": "array", "set": "array",
+    "dict": "object", "object": "object",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """A request and the set of calls that answers it (empty: no tool fits)."""
+
+    request: Request
+    gold: tuple[ToolCall, ...]
+
+
+def load(path: Path) -> list[Task]:
+    """Reads a JSON list or JSON lines of rows.
+
+    Raises:
+        RequestError: names the file and the row.
+    """
+    text = path.read_text()
+    rows = json.loads(text) if text.lstrip().startswith("[") else [
+        json.loads(line) for line in text.splitlines() if line.strip()
+    ]
+    tasks = []
+    for number, row in enumerate(rows, 1):
+        try:
+            tasks.append(parse(row, number))
+        except (KeyError, RequestError) as error:
+            raise RequestError(f"{path}, row {number}: {error}") from error
+    return tasks
+
+
+def parse(row: Mapping[str, Any], number: int) -> Task:
+    identity = row.get("id", number)
+    if "expected" in row:
+        request = Request.parse(row["messages"], row.get("tools"), identity)
+        gold = row["expected"]
+    else:
+        request = Request.parse(row["query"], [_tool(t) for t in row["tools"]], identity)
+        gold = row["answers"]
+    calls = tuple(
+        ToolCall(c["name"] if "name" in c else c["tool"], c.get("arguments", c.get("parameters")))
+        for c in gold
+    )
+    return Task(request, calls)
+
+
+def _tool(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's tool in OpenAI form."""
+    properties, required = {}, list(raw.get("required") or ())
+    for name, schema in (raw.get("parameters") or {}).items():
+        properties[name] = _schema(schema)
+        if schema.get("required") is True and name not in required:
+            required.append(name)
+    parameters: dict[str, Any] = {"type": "object", "properties": properties}
+    if required:
+        parameters["required"] = required
+    return {"name": raw["name"], "description": raw.get("description", ""), "parameters": parameters}
+
+
+def _schema(raw: Mapping[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    kind = _TYPES.get(str(raw.get("type", "")).split("[")[0].strip().lower())
+    if kind:
+        schema["type"] = kind
+    for key in ("description", "enum", "items", "minimum", "maximum"):
+        if raw.get(key) not in (None, ""):
+            schema[key] = raw[key]
+    if raw.get("default") is not None:
+        schema["default"] = raw["default"]
+    return schema

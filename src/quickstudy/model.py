@@ -1,0 +1,394 @@
+"""The one place that touches transformers: load, render, prefill, forward passes.
+
+A request is split where the conversation begins: the *prefix* (system prompt and tool list) is
+run once and its key/value cache kept; everything after it is the *turn*. Draft, practice and
+final answer all continue from the same prefix cache. `DynamicCache` grows by concatenation, so
+a fork shares the prefix's tensors and never changes them.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GgufConfig
+
+from quickstudy import catalog
+from quickstudy.config import ModelConfig
+from quickstudy.errors import ModelError, RequestError
+from quickstudy.prompts import prompt
+from quickstudy.toolcalls import CallFormat, write
+from quickstudy.types import Message, Request, Tool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The shared start of a request: its tokens and their key/value cache (one row)."""
+
+    ids: tuple[int, ...]
+    cache: DynamicCache
+
+    def fork(self, rows: int = 1) -> DynamicCache:
+        """A cache that continues this one in `rows` rows; the prefix itself stays as it is."""
+        forked = copy.copy(self.cache)
+        forked.layers = [copy.copy(layer) for layer in self.cache.layers]
+        if rows > 1:
+            for layer in forked.layers:
+                if layer.keys is not None and layer.keys.numel():
+                    layer.keys = layer.keys.expand(rows, -1, -1, -1)
+                    layer.values = layer.values.expand(rows, -1, -1, -1)
+        return forked
+
+
+@dataclass(frozen=True)
+class Context:
+    """A request ready to be answered: shared prefix in the cache, the turn as tokens."""
+
+    request: Request
+    prefix: Prefix
+    turn: tuple[int, ...]
+
+
+class LanguageModel:
+    """A chat model: weights that are never written, tokenizer, chat template."""
+
+    def __init__(self, network: nn.Module, tokenizer: Any, name: str) -> None:
+        self.network: Any = network.eval()
+        # The last positions of a longer pass are a strided view, for which torch multiplies in
+        # batches and copies the whole output matrix first: 0.6 s a pass on a 0.5B model's CPU
+        # decoding. A fresh copy of the few positions avoids it.
+        self.network.get_output_embeddings().register_forward_pre_hook(
+            lambda _, inputs: (inputs[0].clone(memory_format=torch.contiguous_format),)
+        )
+        self.tokenizer = tokenizer
+        self.name = name
+        if tokenizer.chat_template is None:
+            raise ModelError(
+                f"{name} has no chat template: it is a base model; use its -Instruct variant"
+            )
+
+    @classmethod
+    def load(cls, spec: str, config: ModelConfig | None = None) -> LanguageModel:
+        """Loads a hub id, a folder, a GGUF file, `smollm2` or `auto`.
+
+        Raises:
+            ModelError: with what was tried and what to type instead.
+        """
+        config = config or ModelConfig()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        device = _device(config.device)
+        dtype = _dtype(config.dtype, device)
+        cache_dir = config.cache_dir.expanduser()
+        source = catalog.resolve(spec, cache_dir)
+        try:
+            where = _converted(source.path, dtype, cache_dir) if source.kind == "gguf" else None
+            folder = str(where or source.path or spec)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            with _quiet():
+                network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+            raise ModelError(f"cannot load {spec!r}: {error}") from error
+        network.requires_grad_(False)
+        return cls(network.to(device), tokenizer, source.name)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        ids = {self.tokenizer.eos_token_id, *_as_list(self.network.generation_config.eos_token_id)}
+        return frozenset(i for i in ids if i is not None)
+
+    @cached_property
+    def single_tokens(self) -> dict[str, int]:
+        """Texts that the tokenizer keeps whole (control tokens, `<tool_call>`) and their ids."""
+        return {str(t): i for i, t in self.tokenizer.added_tokens_decoder.items()}
+
+    @cached_property
+    def context_length(self) -> int:
+        return int(getattr(self.network.config, "max_position_embeddings", 1 << 30))
+
+    # --- text and tokens ---
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def answer_ids(self, text: str) -> list[int]:
+        """An assistant's answer as tokens, closed by the end-of-turn token."""
+        return [*self.encode(text), self.tokenizer.eos_token_id]
+
+    @cached_property
+    def template_knows_tools(self) -> bool:
+        ask = [{"role": "user", "content": "x"}]
+        tool = Tool("probe_tool", "", {"type": "object", "properties": {}})
+        return "probe_tool" in self._apply_template(ask, [tool.to_openai()])
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Tool], call_format: CallFormat = "json"
+    ) -> list[int]:
+        """The prompt's tokens, up to where the assistant begins.
+
+        Args:
+            call_format: how past calls are written where the template has no place for them.
+        """
+        if tools and not self.template_knows_tools:
+            messages = _with_tool_prompt(messages, tools, call_format)
+            tools = ()
+        listed = [tool.to_openai() for tool in tools] or None
+        return self.encode(self._apply_template([m.to_openai() for m in messages], listed))
+
+    def _apply_template(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, tools=tools, add_generation_prompt=True, tokenize=False
+                )
+            )
+        except Exception as error:  # templates are programs and raise what they like
+            raise RequestError(f"the model's chat template refuses the messages: {error}") from error
+
+    # --- forward passes ---
+
+    @torch.no_grad()
+    def prefill(self, request: Request) -> Context:
+        """Runs the shared prefix once.
+
+        Raises:
+            RequestError: if the prompt is longer than the model's context.
+        """
+        ids = self.render(request.messages, request.tools)
+        if len(ids) >= self.context_length:
+            raise RequestError(
+                f"the request has {len(ids)} tokens and the model reads {self.context_length}; "
+                "shorten the conversation or list fewer tools"
+            )
+        system = [m for m in request.messages if m.role == "system"]
+        other = self.render([*system, Message("user", "?")], request.tools)
+        prefix = ids[: _boundary(ids, other, frozenset(self.single_tokens.values()))]
+        cache = self.empty_prefix().cache
+        if prefix:
+            self.network(self._tensor([prefix]), past_key_values=cache, logits_to_keep=1)
+        return Context(request, Prefix(tuple(prefix), cache), tuple(ids[len(prefix) :]))
+
+    def empty_prefix(self) -> Prefix:
+        return Prefix((), DynamicCache(config=self.network.config))
+
+    def turn(self, context: Context, messages: Sequence[Message], call_format: CallFormat) -> list[int] | None:
+        """The tokens that follow the context's prefix for another conversation under it.
+
+        None if that conversation does not begin with the prefix.
+        """
+        ids = self.render(messages, context.request.tools, call_format)
+        start = len(context.prefix.ids)
+        return ids[start:] if tuple(ids[:start]) == context.prefix.ids else None
+
+    def forward(
+        self,
+        feeds: Sequence[Sequence[int]],
+        cache: DynamicCache | None,
+        seen: Tensor | None,
+        keep: int,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass over a ragged batch, left-padded so that every row ends at the same place.
+
+        Args:
+            feeds: new tokens, a list a row (may be empty for a row that has ended).
+            cache: what the rows saw before; grows by this pass.
+            seen: (rows, cached) bool, which cached places are real; None means all are.
+            keep: how many positions at the end get logits.
+
+        Returns:
+            logits (rows, keep, vocabulary) and the new `seen` (rows, cached + new).
+        """
+        rows, width = len(feeds), max(len(feed) for feed in feeds)
+        past = cache.get_seq_length() if cache is not None else 0
+        if seen is None:
+            seen = torch.ones(rows, past, dtype=torch.bool, device=self.device)
+        pad = self.tokenizer.pad_token_id or 0
+        ids = self._tensor([[pad] * (width - len(feed)) + list(feed) for feed in feeds])
+        real = self._tensor([[0] * (width - len(feed)) + [1] * len(feed) for feed in feeds]).bool()
+        before = seen.sum(dim=1, keepdim=True)
+        seen = torch.cat([seen, real], dim=1)
+        # without padding the plain causal mask holds, which has faster kernels
+        padded = not bool(seen.all())
+        positions = (before + real.cumsum(dim=1) - 1).clamp(min=0)
+        output = self.network(
+            ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            attention_mask=seen.long() if padded else None,
+            position_ids=positions,
+            logits_to_keep=keep,
+        )
+        return output.logits, seen
+
+    def answer_log_probs(
+        self,
+        cache: DynamicCache | None,
+        contexts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+    ) -> tuple[Tensor, Tensor]:
+        """log P of given answers after given contexts; logits only where an answer token is told.
+
+        Returns:
+            log-probabilities (rows, longest answer), right-aligned, in nats, float32; and the
+            bool mask of real answer tokens, same shape.
+        """
+        longest = max(len(answer) for answer in answers)
+        feeds = [[*c, *a] for c, a in zip(contexts, answers, strict=True)]
+        logits, _ = self.forward(feeds, cache, None, keep=longest + 1)
+        targets = self._tensor([[0] * (longest - len(a)) + list(a) for a in answers])
+        mask = self._tensor([[0] * (longest - len(a)) + [1] * len(a) for a in answers]).bool()
+        logits = logits[:, :-1].float()  # the token at t is told by the logits at t - 1
+        told = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        return told, mask
+
+    def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
+
+
+def _with_tool_prompt(
+    messages: Sequence[Message], tools: Sequence[Tool], call_format: CallFormat
+) -> list[Message]:
+    """Tools, past calls and results told in words, for templates that know none of them."""
+    text = prompt("tools", tools=[tool.to_openai()["function"] for tool in tools])
+    rest = list(messages)
+    if rest[0].role == "system":
+        text = f"{rest.pop(0).content}\n\n{text}"
+    told = [Message("system", text)]
+    for message in rest:
+        if message.tool_calls:
+            calls = write(message.tool_calls, call_format, tools)
+            told.append(Message("assistant", f"{message.content}\n{calls}".strip()))
+        elif message.role == "tool":
+            told.append(Message("user", f"Tool result: {message.content}"))
+        else:
+            told.append(message)
+    return told
+
+
+def _boundary(ids: Sequence[int], other: Sequence[int], single: frozenset[int]) -> int:
+    """Length of the prefix both share, cut back to a control token.
+
+    A control token always ends what the tokenizer may merge, so the text before the cut has the
+    same tokens whatever follows.
+    """
+    shared = 0
+    for left, right in zip(ids, other, strict=False):
+        if left != right:
+            break
+        shared += 1
+    for cut in range(shared, 0, -1):
+        if ids[cut - 1] in single:
+            return cut
+    return 0
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+            return device
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"model.device={name!r} cannot be used here: {error}") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        # without these units a CPU emulates bfloat16, slower than float32
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        fast = True
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _converted(gguf: Path | None, dtype: torch.dtype, cache_dir: Path) -> Path:
+    """The folder with a GGUF file's weights, de-quantised once and kept as safetensors."""
+    assert gguf is not None
+    stat = gguf.stat()
+    version = f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{dtype}:{transformers.__version__}"
+    digest = hashlib.sha256(version.encode()).hexdigest()[:16]
+    folder = cache_dir / "converted" / f"{gguf.stem}-{digest}"
+    if (folder / "config.json").is_file():
+        return folder
+    log.info("converting %s (once)", gguf)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+    except OSError as error:
+        raise ModelError(
+            f"converted weights cannot be kept in {folder.parent}: {error.strerror}; "
+            "name another folder with --set model.cache_dir=FOLDER"
+        ) from error
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            network = AutoModelForCausalLM.from_pretrained(
+                gguf.parent,
+                gguf_file=gguf.name,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+            )
+            network.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        try:
+            os.replace(scratch, folder)
+        except OSError:  # another process was faster: its copy is as good
+            if not (folder / "config.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+class _quiet:
+    """Silences transformers' progress bars and notes while it loads."""
+
+    def __enter__(self) -> None:
+        self.level = transformers.logging.get_verbosity()
+        self.bars = transformers.utils.logging.is_progress_bar_enabled()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        transformers.logging.set_verbosity(self.level)
+        if self.bars:
+            transformers.logging.enable_progress_bar()
+
+
