@@ -7,6 +7,7 @@ model's, so they carry no certainty. Every real choice is recorded with its marg
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,23 +42,36 @@ class Deadline:
 class Choice:
     """One token the model chose among several that the grammar allowed.
 
-    Probabilities are over the allowed tokens. `index` is the token's place in `Generation.ids`.
+    Probabilities are over the allowed tokens, log-probabilities in nats. `index` is the token's
+    place in `Generation.ids` (one past the end where the choice was to stop); `runner_up` is the
+    likeliest other token and `rival` its log-probability.
     """
 
     index: int
-    margin: float
+    token: int
+    log_prob: float
     runner_up: int
+    rival: float
+
+    @property
+    def margin(self) -> float:
+        """p1 - p2; 0 where sampling took a token that was not the likeliest."""
+        return max(0.0, math.exp(self.log_prob) - math.exp(self.rival))
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A decoded answer. `log_prob` sums over its choices (nats); not `finished` if cut off."""
+    """A decoded answer; not `finished` if it was cut off."""
 
     ids: tuple[int, ...]
     text: str
     choices: tuple[Choice, ...]
-    log_prob: float
     finished: bool
+
+    @property
+    def log_prob(self) -> float:
+        """Sum over the choices, in nats; tokens that the grammar forces are certain."""
+        return sum(choice.log_prob for choice in self.choices)
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,6 @@ class _Row:
     feed: list[int]
     ids: list[int] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
-    log_prob: float = 0.0
     done: bool = False
     finished: bool = False
 
@@ -171,12 +184,20 @@ class Decoder:
         best = log_probs.topk(2)
         if temperature > 0:
             weights = (log_probs / temperature).softmax(-1)
-            token = int(torch.multinomial(weights, 1, generator=generator))
+            # drawn on the CPU so that one seed means one answer on every device
+            token = int(torch.multinomial(weights.cpu(), 1, generator=generator))
         else:
             token = int(best.indices[0])
-        first, second = best.values.exp().tolist()
-        row.log_prob += float(log_probs[token])
-        row.choices.append(Choice(len(row.ids), first - second, int(best.indices[1])))
+        other = 1 if token == int(best.indices[0]) else 0
+        row.choices.append(
+            Choice(
+                len(row.ids),
+                token,
+                float(log_probs[token]),
+                int(best.indices[other]),
+                float(best.values[other]),
+            )
+        )
         if token in self.model.eos_ids:
             row.done = row.finished = True
             return
@@ -194,4 +215,4 @@ class Decoder:
         text = self.model.decode(row.ids)
         if stop is not None:
             text = text.split(stop, 1)[0]
-        return Generation(tuple(row.ids), text, tuple(row.choices), row.log_prob, row.finished)
+        return Generation(tuple(row.ids), text, tuple(row.choices), row.finished)

@@ -72,6 +72,12 @@ def write(calls: Sequence[ToolCall], call_format: CallFormat, tools: Sequence[To
     return f"[{', '.join(texts)}]"
 
 
+def opening(name: str, call_format: CallFormat) -> str:
+    """How an answer that calls `name` begins, up to the end of the name."""
+    start = {"tagged": "<tool_call>\n", "fenced": "```json\n", "json": "["}[call_format]
+    return f'{start}{{"name": {json.dumps(name, ensure_ascii=False)},'
+
+
 def problem(call: ToolCall, tools: Sequence[Tool]) -> str | None:
     """None if the call is valid under the listed tools, else what is wrong with it."""
     tool = next((tool for tool in tools if tool.name == call.name), None)

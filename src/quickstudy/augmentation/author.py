@@ -1,0 +1,122 @@
+"""Asks the model to write parts of practice: fresh values, arguments, requests.
+
+Small models asked under a system prompt that demands JSON write JSON where a sentence is
+wanted, so each kind of writing has a short few-shot dialogue of its own (`prompts/`), without
+tools. All that is asked at once is decoded as one batch. What comes back is unverified text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from quickstudy.config import AugmentationConfig
+from quickstudy.decoding import Ask, Deadline, Decoder
+from quickstudy.prompts import dialogue
+from quickstudy.toolcalls import Grammar, value_grammar
+from quickstudy.types import Message, Tool, ToolCall
+
+
+class Author:
+    """Writes with one model, sampled from one seeded generator."""
+
+    def __init__(
+        self, decoder: Decoder, config: AugmentationConfig, seed: int, deadline: Deadline
+    ) -> None:
+        self.decoder = decoder
+        self.temperature = config.temperature
+        self.generator = torch.Generator().manual_seed(seed)
+        self.deadline = deadline
+
+    def values(self, asks: Sequence[tuple[str, Tool, str]]) -> list[list[str]]:
+        """For each (argument, tool, value): other values of the same kind, best first."""
+        dialogues = []
+        for name, tool, value in asks:
+            described = _described(tool.properties.get(name)) or tool.description
+            dialogues.append(dialogue("values", name=name, description=described, value=value))
+        lines = self._write(dialogues, [None] * len(asks), max_new_tokens=24)
+        return [
+            [part for piece in line.split(";")[:-1] or [line] if (part := piece.strip(' ."'))]
+            for line in lines
+        ]
+
+    def arguments(self, asks: Sequence[tuple[Tool, Sequence[str], str]]) -> list[dict[str, Any]]:
+        """For each (tool, argument names, values to avoid): an arguments object, or {}."""
+        dialogues, grammars = [], []
+        for tool, names, avoid in asks:
+            properties = {name: tool.properties[name] for name in names}
+            dialogues.append(dialogue("arguments", tool=tool, properties=properties, avoid=avoid))
+            schema = {
+                **tool.parameters,
+                "type": "object",
+                "properties": properties,
+                "required": list(names),
+                "additionalProperties": False,
+            }
+            grammars.append(value_grammar(schema))
+        texts = self._write(dialogues, grammars, max_new_tokens=96)
+        return [_object(text) for text in texts]
+
+    def requests(
+        self, calls: Sequence[ToolCall], tools: Mapping[str, Tool], own: ToolCall, own_request: str
+    ) -> list[str]:
+        """For each call: a sentence a user might have said, in the style of `own_request`."""
+        dialogues = [
+            dialogue(
+                "request",
+                own_call=_told(own, tools),
+                own_request=own_request,
+                call=_told(call, tools),
+            )
+            for call in calls
+        ]
+        return self._write(dialogues, [None] * len(calls), max_new_tokens=64)
+
+    def _write(
+        self,
+        dialogues: Sequence[Sequence[Message]],
+        grammars: Sequence[Grammar | None],
+        max_new_tokens: int,
+    ) -> list[str]:
+        if not dialogues:
+            return []
+        model = self.decoder.model
+        asks = [
+            Ask(model.render(messages, ()), grammar)
+            for messages, grammar in zip(dialogues, grammars, strict=True)
+        ]
+        written = self.decoder.decode(
+            None,
+            asks,
+            max_new_tokens=max_new_tokens,
+            deadline=self.deadline,
+            temperature=self.temperature,
+            generator=self.generator,
+            stop="\n",
+        )
+        return [generation.text.strip() for generation in written]
+
+
+def _told(call: ToolCall, tools: Mapping[str, Tool]) -> str:
+    tool = tools.get(call.name)
+    described = f" ({tool.description})" if tool and tool.description else ""
+    arguments = ", ".join(
+        f"{name} = {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in call.arguments.items()
+    )
+    return f"{call.name}{described}: {arguments or 'no arguments'}"
+
+
+def _described(schema: object) -> str:
+    return str(schema.get("description", "")) if isinstance(schema, Mapping) else ""
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,133 @@
+"""Call-first synthesis: first the answer, then the question it answers.
+
+The model fills fresh argument values under the tool's schema, then writes the request that the
+call answers, in the style of the user's own. A *rival* tool, which the model also considered,
+gets an example only beside one of the draft's own tool, and only if the model itself, asked the
+new request, prefers the rival: untested, rivals were taught and won.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quickstudy import toolcalls
+from quickstudy.augmentation.author import Author
+from quickstudy.augmentation.grounding import Status, ground
+from quickstudy.augmentation.substitution import Analysis
+from quickstudy.augmentation.verify import reject
+from quickstudy.awareness.estimators import name_log_probs
+from quickstudy.decoding import Ask, Decoder
+from quickstudy.model import Context
+from quickstudy.toolcalls import CallFormat, Grammar
+from quickstudy.types import Candidate, Example, Message, Rejected, Request, Tool, ToolCall
+
+RIVAL_MASS = 0.2  # of RSS over names; below it the model did not really consider the rival
+
+
+def write_examples(
+    author: Author, request: Request, analysis: Analysis, count: int
+) -> list[Example]:
+    """Writes `count` unverified examples with as many calls as the draft has."""
+    tools = {tool.name: tool for tool in request.tools}
+    own = analysis.calls[0]
+    own_request = request.messages[-1].content or request.user_text
+    calls = [call for _ in range(count) for call in analysis.calls]
+    filled = author.arguments(
+        [(tools[call.name], list(call.arguments), _avoid(analysis)) for call in calls]
+    )
+    fresh = [ToolCall(call.name, values) for call, values in zip(calls, filled, strict=True)]
+    sentences = author.requests(fresh, tools, own, own_request)
+    size = len(analysis.calls)
+    system = tuple(m for m in request.messages if m.role == "system")
+    return [
+        Example(
+            (*system, Message("user", " ".join(sentences[i : i + size]))),
+            tuple(fresh[i : i + size]),
+            "call-first",
+        )
+        for i in range(0, len(fresh), size)
+    ]
+
+
+def round_trip(
+    decoder: Decoder,
+    context: Context,
+    examples: Sequence[Example],
+    call_format: CallFormat,
+    grammar: Grammar | None,
+    max_new_tokens: int,
+    author: Author,
+) -> list[bool]:
+    """Whether the model, asked each new request, makes the same calls.
+
+    Only for examples with values that cannot be grounded in words (booleans, codes, lists).
+    """
+    turns = [decoder.model.turn(context, e.messages, call_format) for e in examples]
+    answers = decoder.decode(
+        context.prefix,
+        [Ask(turn or context.turn, grammar) for turn in turns],
+        max_new_tokens=max_new_tokens,
+        deadline=author.deadline,
+    )
+    tools = context.request.tools
+    return [
+        turn is not None
+        and toolcalls.equal(toolcalls.read(a.text, tools)[0].tool_calls, e.tool_calls, tools)
+        for turn, a, e in zip(turns, answers, examples, strict=True)
+    ]
+
+
+def ungroundable(example: Example, request: Request) -> list[dict[str, object]]:
+    """For each call, the values whose truth words cannot show: exempt if the round trip holds."""
+    exempt = []
+    for call in example.tool_calls:
+        tool = request.tool(call.name)
+        values: dict[str, object] = {}
+        for name, value in call.arguments.items():
+            schema = tool.properties.get(name) if tool else None
+            found = ground(value, schema if isinstance(schema, dict) else {}, example.user_text)
+            if found.status is Status.UNCLEAR:
+                values[name] = value
+        exempt.append(values)
+    return exempt
+
+
+def rival_of(candidates: Sequence[Candidate], shares: Sequence[float], own: str) -> str | None:
+    """The likeliest other tool, if RSS over names gives it real mass."""
+    rivals = [
+        (share, candidate.text)
+        for share, candidate in zip(shares, candidates, strict=True)
+        if candidate.text != own
+    ]
+    share, name = max(rivals, default=(0.0, ""))
+    return name if share >= RIVAL_MASS else None
+
+
+def rival_example(
+    author: Author,
+    decoder: Decoder,
+    context: Context,
+    rival: Tool,
+    beside: Sequence[Example],
+    call_format: CallFormat,
+) -> Example | Rejected | None:
+    """One verified example of a rival tool; None where nothing could be written."""
+    request = context.request
+    wanted = [name for name in rival.properties if name in rival.required]
+    analysis = Analysis((), ({},), (ToolCall(rival.name, dict.fromkeys(wanted)),))
+    written = write_examples(author, request, analysis, 1)
+    example = written[0]
+    reason = reject(example, request, beside)
+    turn = decoder.model.turn(context, example.messages, call_format)
+    if reason is None and turn is not None:
+        listed = [tool.name for tool in request.tools]
+        scores = name_log_probs(decoder, context, turn, listed, call_format)
+        preferred = listed[scores.index(max(scores))]
+        if preferred != rival.name:
+            reason = f"asked this, the model itself prefers {preferred}"
+    return example if reason is None else Rejected(example, reason)
+
+
+def _avoid(analysis: Analysis) -> str:
+    values = [str(v) for call in analysis.calls for v in call.arguments.values() if v is not None]
+    return "; ".join(values) or "nothing"

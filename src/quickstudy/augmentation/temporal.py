@@ -1,0 +1,232 @@
+"""Dates and times in words and in codes: find them, compare them, write fresh ones alike.
+
+`March 25th, 2023` in a request and `2023-03-25` in a call are the same day: this module knows
+it, and can write another day in both styles. Phrases that depend on today ("tomorrow") are
+found, so that a value near them is not called invented, but never rewritten. No model.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import dateparser
+
+Kind = Literal["date", "time", "relative"]
+
+_MONTHS = "January February March April May June July August September October November December"
+_MONTH = "(?:" + "|".join(f"{m[:3]}(?:{m[3:]})?" if m != "May" else m for m in _MONTHS.split()) + r")\.?"
+_HOURS = "twelve one two three four five six seven eight nine ten eleven".split()
+_HOUR_WORD = f"(?:{'|'.join(_HOURS)})"
+_PART = r"(?: in the (?:morning|afternoon|evening)| at night)?"
+_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_PATTERNS: tuple[tuple[Kind, str], ...] = (
+    ("date", r"\d{4}-\d{2}-\d{2}|\d{4}/\d{2}/\d{2}|\d{1,2}[/.]\d{1,2}[/.]\d{4}"),
+    ("date", rf"{_MONTH} {_DAY}(?:,? \d{{4}})?|(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? \d{{4}})?"),
+    ("time", r"\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"),
+    ("time", rf"(?:half|(?:a )?quarter) (?:past|to) (?:{_HOUR_WORD}|\d{{1,2}}){_PART}"),
+    ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}})(?: o'clock{_PART}|(?: in the (?:morning|afternoon|evening)))"),
+    ("relative", r"today|tonight|tomorrow|yesterday|now|noon|midnight|morning|afternoon|evening"),
+    ("relative", r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|weekend"),
+    ("relative", r"(?:this|next|last|past|coming|\d+|few|couple of) (?:hour|day|week|month|quarter|year)s?"),
+    ("relative", rf"{_MONTH}(?: \d{{4}})?|(?:19|20)\d\d"),
+)  # fmt: skip
+_FIND = re.compile(
+    "|".join(rf"(?P<{kind}{i}>(?<!\w)(?:{p})(?!\w))" for i, (kind, p) in enumerate(_PATTERNS)),
+    re.IGNORECASE,
+)
+_DATE_FORMATS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
+    "%Y%m%d", "%m-%d", "%d-%m", "%m/%d", "%d/%m", "%B %d, %Y", "%B %d", "%d %B %Y",
+)  # fmt: skip
+_TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I %p", "%I:%M%p", "%I%p")
+_STATED = re.compile(
+    r"(?:%[YmdHMSIpyBb][-/:., T]?)+"
+    r"|(?:YYYY|DD|MM|HH|hh)(?:[-/.: T]*(?:YYYY|MM|DD|HH|hh|mm|SS|ss))+(?: ?(?:AM|PM|am|pm)\b)?"
+)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A date or time as it stands in a text. `moment` is None where it depends on today."""
+
+    surface: str
+    kind: Kind
+    moment: datetime | None
+
+
+def find(text: str) -> list[Phrase]:
+    """All dates and times in a text, left to right."""
+    phrases = []
+    for match in _FIND.finditer(text):
+        kind: Any = str(match.lastgroup).rstrip("0123456789")
+        surface = match.group()
+        phrases.append(Phrase(surface, kind, _moment(surface, kind)))
+    return phrases
+
+
+def stated_format(schema: Mapping[str, Any]) -> str | None:
+    """The strftime format that a parameter's schema asks for, if it says so.
+
+    Read from `format`, from a pattern in the description (`YYYY-MM-DD`, `%H:%M`), or from an
+    example there that can be read one way only.
+    """
+    known = {"date": "%Y-%m-%d", "time": "%H:%M:%S", "date-time": "%Y-%m-%dT%H:%M:%S"}
+    if schema.get("format") in known:
+        return known[schema["format"]]
+    description = str(schema.get("description", ""))
+    stated = _STATED.search(description)
+    if stated:
+        return _strftime(stated.group().rstrip(" ,.:-/"))
+    for phrase in find(description):
+        if phrase.kind != "relative" and phrase.surface[0].isdigit():
+            formats = [f for f in (*_DATE_FORMATS, *_TIME_FORMATS) if _parses(phrase.surface, f)]
+            if len(formats) == 1:
+                return formats[0]
+    return None
+
+
+def formats_of(value: str, stated: str | None) -> list[str]:
+    """The formats a call's value can be read in; only the stated one where it fits."""
+    if stated and _parses(value, stated):
+        return [stated]
+    return [f for f in (*_DATE_FORMATS, *_TIME_FORMATS) if _parses(value, f)]
+
+
+def tells(phrase: Phrase, format: str) -> bool:
+    """Whether the phrase says all that the format asks: day or time, and the year if it wants one.
+
+    A format of both day and time needs two phrases, so no single one tells it.
+    """
+    if phrase.moment is None:
+        return False
+    day = any(code in format for code in ("%d", "%m", "%B", "%Y"))
+    time = any(code in format for code in ("%H", "%I"))
+    if "%Y" in format and not re.search(r"\d{4}", phrase.surface):
+        return False
+    return not (day and time) and phrase.kind == ("date" if day else "time")
+
+
+def says(value: str, format: str, phrase: Phrase) -> bool:
+    """Whether a call's value, read in this format, is the phrase's moment."""
+    if not tells(phrase, format):
+        return False
+    assert phrase.moment is not None
+    return phrase.moment.strftime(format) == datetime.strptime(value, format).strftime(format)
+
+
+def fresh(phrase: Phrase, rng: random.Random) -> tuple[str, datetime]:
+    """Another moment of the same kind, and the phrase that tells it in the same style."""
+    assert phrase.moment is not None
+    if phrase.kind == "time":
+        step = 60 if phrase.moment.minute == 0 else 5
+        moment = phrase.moment + timedelta(minutes=step * rng.randint(1, 600 // step))
+        if re.search(r"half|quarter|o'clock| in the | at night", phrase.surface):
+            moment = phrase.moment + timedelta(hours=rng.choice((1, 2, 3)))
+    else:
+        moment = phrase.moment + timedelta(days=rng.randint(20, 330))
+    return _like(phrase.surface, moment), moment
+
+
+def _moment(surface: str, kind: Kind) -> datetime | None:
+    if kind == "relative":
+        return None
+    if kind == "time":
+        return _time(surface)
+    order = "YMD" if re.match(r"\d{4}", surface) else "MDY"
+    return dateparser.parse(
+        surface,
+        languages=["en"],
+        settings={"DATE_ORDER": order, "REQUIRE_PARTS": ["day", "month"], "PREFER_DATES_FROM": "current_period"},
+    )
+
+
+def _time(surface: str) -> datetime | None:
+    text = surface.lower().replace(".", "")
+    words = re.search(rf"(?:(half|quarter) (past|to) )?({_HOUR_WORD}|\d{{1,2}})(?::(\d\d))?(?::(\d\d))?", text)
+    if words is None:
+        return None
+    part, side, hour_text, minute, second = words.groups()
+    hour = _HOURS.index(hour_text) or 12 if hour_text in _HOURS else int(hour_text)
+    total = hour * 60 + int(minute or 0)
+    total += {"half": 30, "quarter": 15}.get(part or "", 0) * (-1 if side == "to" else 1)
+    late = re.search(r"\d ?pm\b|afternoon|evening|at night", text)
+    if late and hour < 12:
+        total += 720
+    if re.search(r"\d ?am\b|morning", text) and hour == 12:
+        total -= 720
+    if not 0 <= total < 1440:
+        return None
+    return datetime(2000, 1, 1, total // 60, total % 60, int(second or 0) % 60)
+
+
+def _like(surface: str, moment: datetime) -> str:
+    """The moment in the style of the surface: same order, month length, ordinals, clock."""
+
+    def month(match: re.Match[str]) -> str:
+        name = moment.strftime("%B")
+        written = match.group().rstrip(".")
+        return name[:3] if len(written) == 3 and written.lower() != "may" else name
+
+    def day(match: re.Match[str]) -> str:
+        return f"{moment.day}{_suffix(moment.day) if match.group(1) else ''}"
+
+    def clock(match: re.Match[str]) -> str:
+        hour, minute, gap, half = match.groups()
+        told = moment.strftime("%p").lower()
+        told = "".join(a.upper() if b.isupper() else a for a, b in zip(told, half, strict=False))
+        if "." in half:
+            told = f"{told[0]}.{told[1]}."
+        minutes = f":{moment:%M}" if minute or moment.minute else ""
+        return f"{(moment.hour % 12) or 12}{minutes}{gap}{told}"
+
+    if re.search(r"\d ?[ap]\.?m", surface, re.IGNORECASE):
+        return re.sub(r"(\d{1,2})(:\d\d)?( ?)([ap]\.?m\.?)", clock, surface, flags=re.IGNORECASE)
+    for format in (*_DATE_FORMATS, *_TIME_FORMATS):
+        if surface[0].isdigit() and _parses(surface, format):
+            text = moment.strftime(format)
+            return text if surface[0] == "0" or len(text) == len(surface) else text.lstrip("0")
+    if re.search(rf"half|quarter|o'clock| in the | at night", surface):
+        return _clock_words(surface, moment)
+    text = re.sub(r"\d{4}", f"{moment:%Y}", surface)
+    text = re.sub(_MONTH, month, text, flags=re.IGNORECASE)
+    return re.sub(r"(?<!\d)\d{1,2}(?!\d)(st|nd|rd|th)?", day, text)
+
+
+def _clock_words(surface: str, moment: datetime) -> str:
+    hour = (moment.hour + (1 if " to " in surface else 0)) % 12
+    def told(match: re.Match[str]) -> str:
+        return str(hour or 12) if match.group().isdigit() else _HOURS[hour]
+
+    text = re.sub(rf"\b(?:{_HOUR_WORD}|\d{{1,2}})\b", told, surface, count=1)
+    part = "morning" if moment.hour < 12 else "afternoon" if moment.hour < 18 else "evening"
+    return re.sub(r"in the \w+|at night", f"in the {part}", text)
+
+
+def _suffix(day: int) -> str:
+    return "th" if 10 <= day % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
+
+
+def _parses(text: str, format: str) -> bool:
+    try:
+        moment = datetime.strptime(text, format)
+    except ValueError:
+        return False
+    # strptime forgives missing zeros; a stated format does not
+    return len(moment.strftime(format)) == len(text) or "%B" in format or "%I" in format
+
+
+def _strftime(pattern: str) -> str:
+    if "%" in pattern:
+        return pattern
+    half = re.search(r"( ?)(?:AM|PM|am|pm)$", pattern)
+    if half:
+        return f"{_strftime(pattern[: half.start()])}{half.group(1)}%p".replace("%H", "%I")
+    text = pattern.replace("YYYY", "%Y").replace("DD", "%d")
+    text = re.sub(r"(HH|hh)([:.]?)(mm|MM)", r"%H\2%M", text).replace("HH", "%H").replace("hh", "%H")
+    text = text.replace("SS", "%S").replace("ss", "%S").replace("MM", "%m").replace("mm", "%m")
+    return text.replace("%%", "%")

@@ -1,0 +1,107 @@
+"""Fresh values of the same kind as a given one, for practice that is not the user's own request.
+
+Free sources first: the schema's enum and the alternatives that a description lists ("e.g.,
+Instagram, Twitter"); numbers, identifiers and addresses by shape; long texts from a short list.
+Only what is left is asked of the model (`needs_model`).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Mapping
+from typing import Any
+
+_SENTENCES = (
+    "The meeting moved to the small room",
+    "Please bring the blue folder along",
+    "Dinner is ready, come downstairs",
+    "The parcel is waiting at the front desk",
+    "We reached the summit before sunrise",
+    "Remember to water the plants",
+    "The train is late again",
+    "Thanks for all your help last week",
+)
+_LISTED = re.compile(r"(?:e\.g\.?|for example|such as|i\.e\.?)[,:]?\s*([^)]*)", re.IGNORECASE)
+
+
+def listed(schema: Mapping[str, Any]) -> list[str]:
+    """The example values that a parameter's enum or description lists."""
+    if isinstance(schema.get("enum"), list):
+        return [value for value in schema["enum"] if isinstance(value, str)]
+    found = _LISTED.search(str(schema.get("description", "")))
+    if not found:
+        return []
+    parts = re.split(r",\s*(?:or |and )?|\s+or\s+|;", found.group(1))
+    return [p for part in parts if (p := part.strip(" .'\"")) and p.lower() not in ("etc", "...")]
+
+
+def fresh_number(value: float, schema: Mapping[str, Any], rng: random.Random) -> int | float:
+    """Another number of about the same size, within the schema's limits."""
+    size = max(abs(value), 5)
+    low = schema.get("minimum", 1 if value >= 1 else 0 if value >= 0 else -2 * size)
+    high = schema.get("maximum", low + 2 * size)
+    if isinstance(value, int) or float(value).is_integer():
+        choices = [n for n in range(int(low), int(min(high, low + 10_000)) + 1) if n != value]
+        return rng.choice(choices) if choices else int(value)
+    digits = len(repr(value).rpartition(".")[2])
+    return round(rng.uniform(low, high), digits)
+
+
+def by_shape(value: str, rng: random.Random) -> str | None:
+    """Another identifier, address, code or long text of the same shape; None for plain words."""
+    if len(value.split()) >= 5:
+        return rng.choice(_SENTENCES)
+    mixed = re.search(r"[a-z][A-Z]", value) and " " not in value
+    if not (mixed or any(c.isdigit() for c in value) or "@" in value):
+        return None
+    kept = {"http", "https", "www", "com", "org", "net", "example", "html"}
+
+    def shaped(match: re.Match[str]) -> str:
+        return match.group() if match.group().lower() in kept else "".join(map(letter, match.group()))
+
+    def letter(c: str) -> str:
+        if c.isdigit():
+            return rng.choice(string.digits[1:])
+        return rng.choice(string.ascii_uppercase if c.isupper() else string.ascii_lowercase)
+
+    # a code such as JFK123 keeps its letters' shape; a name with a number keeps its words
+    if " " in value:
+        return re.sub(r"\d", lambda m: letter(m.group()), value)
+    return re.sub(r"[A-Za-z0-9]+", shaped, value)
+
+
+def fresh_text(
+    value: str,
+    schema: Mapping[str, Any],
+    written: list[str],
+    taken: set[str],
+    rng: random.Random,
+) -> str | None:
+    """Another text for this argument that is not in `taken` (compared without case).
+
+    Args:
+        written: alternatives the model wrote, used after the free sources.
+    """
+    options = [other for other in listed(schema) if _fits(other, value)]
+    if "enum" not in schema:
+        shaped = by_shape(value, rng)
+        if shaped is not None:
+            options = [shaped]
+        options = rng.sample(options, len(options)) + written
+    for option in options:
+        if option.lower() not in taken and option.lower() != value.lower():
+            return option
+    return None
+
+
+def needs_model(value: str, schema: Mapping[str, Any], wanted: int) -> bool:
+    """Whether the free sources cannot give `wanted` fresh values."""
+    free = [o for o in listed(schema) if _fits(o, value) and o.lower() != value.lower()]
+    return by_shape(value, random.Random(0)) is None and len(free) < wanted and "enum" not in schema
+
+
+def _fits(option: str, value: str) -> bool:
+    """Listed alternatives are of any length and kind; take those alike the value."""
+    return len(option.split()) <= max(3, 2 * len(value.split())) and option[:1].isdigit() == value[:1].isdigit()

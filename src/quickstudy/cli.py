@@ -1,0 +1,194 @@
+"""The command line: thin. Reads arguments, calls the library, prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from quickstudy import catalog, reader, terminal
+from quickstudy.config import Config, as_mapping, settings
+from quickstudy.errors import QuickstudyError, RequestError
+
+app = typer.Typer(
+    help="A small language model that practises on the spot: it notices that it is unsure, writes"
+    " itself a few practice problems, trains a throw-away adapter, answers, and forgets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="a hub id, a model folder, a GGUF file, smollm2 (the embedded one) or auto"
+        " (the largest that is here; `quickstudy models` lists them)"
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="a setting; `quickstudy config` lists"),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="a TOML file of settings")]
+
+
+@app.command()
+def answer(
+    request: Annotated[
+        str,
+        typer.Option(
+            help="a file in OpenAI chat format ({'messages': [...], 'tools': [...]}), one object"
+            " or JSON lines; - reads standard input"
+        ),
+    ],
+    model: Model = "auto",
+    method: Annotated[str | None, typer.Option(help="base or tt-si [default: tt-si]")] = None,
+    set_: Set = None,
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="show the whole cycle")] = False,
+) -> None:
+    """Answer requests, practising first where the model is unsure.
+
+    Exit status: 0, or 1 if some request could not be answered, or 2 if nothing could start.
+    """
+    loaded = Config.load(config, set_ or (), method=method)
+    requests = reader.read_requests(_read(request))
+    # a bad request must not cost the wait for a model that would then answer nothing
+    good = any(not isinstance(item, reader.BadRequest) for item in requests)
+    improver = _improver(model, loaded) if good else None
+    failed = False
+    many = len(requests) > 1 and err.is_terminal
+    for item in track(requests, "answering", console=err, disable=not many):
+        try:
+            if isinstance(item, reader.BadRequest):
+                raise RequestError(item.error)
+            assert improver is not None
+            answered = improver.answer_request(item)
+        except RequestError as error:
+            failed = True
+            bad = reader.BadRequest(item.id or 0, str(error))
+            if as_json:
+                _line(bad.to_json())
+            else:
+                err.print(f"request {bad.id}: {error}", style="red", markup=False)
+            continue
+        if as_json:
+            _line(answered.to_json())
+        elif explain:
+            terminal.explain(out, answered)
+        else:
+            print(terminal.reply_text(answered.content, answered.tool_calls), flush=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def demo(
+    model: Model = catalog.EMBEDDED,
+    set_: Set = None,
+    config: ConfigFile = None,
+    folder: Annotated[Path, typer.Option("--out", help="episodes and report go here")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Watch the cycle on twelve requests that ship with quickstudy, and get a report."""
+    from quickstudy.evals import demo as demonstration
+    from quickstudy.evals.report import write_report
+
+    loaded = Config.load(config, set_ or ())
+    improver = _improver(model, loaded)
+    lines = demonstration.run(
+        improver, folder, lambda items: track(items, "practising", console=err)
+    )
+    note = _demo_note(improver.model.name)
+    totals = demonstration.totals(lines)
+    write_report(
+        lines,
+        folder / "report.html",
+        title="quickstudy demonstration",
+        model=improver.model.name,
+        settings=as_mapping(loaded),
+        note=f"{totals} {note}",
+    )
+    out.print(terminal.demo_table(lines))
+    out.print(totals, highlight=False)
+    out.print(note, style="dim", highlight=False)
+    out.print(f"open {folder / 'report.html'}", style="bold", highlight=False)
+
+
+@app.command("config")
+def show_config() -> None:
+    """Every setting, its default and its meaning."""
+    out.print(terminal.settings_table(settings()))
+    out.print(
+        "Set them with --set learning.rank=8, in a TOML file (--config FILE), or as environment"
+        " variables like QUICKSTUDY_LEARNING__RANK=8.",
+        highlight=False,
+    )
+
+
+@app.command()
+def models() -> None:
+    """The models that are on this machine."""
+    table = Table(pad_edge=False)
+    for heading in ("--model", "kind", "size", "path"):
+        table.add_column(heading, overflow="fold")
+    for source in catalog.find(Config.load().model.cache_dir):
+        name = str(source.path) if source.kind == "gguf" and source.name != catalog.EMBEDDED else source.name
+        table.add_row(name, source.kind, f"{source.size / 1e6:,.0f} MB", str(source.path))
+    out.print(table)
+
+
+def main() -> None:
+    """Runs the command; an error of ours is one clear line and exit status 2."""
+    warnings.showwarning = lambda message, *_, **__: err.print(
+        f"warning: {message}", style="yellow", markup=False
+    )
+    try:
+        app()
+    except QuickstudyError as error:
+        err.print(f"quickstudy: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has left
+        sys.exit(1)
+
+
+def _improver(model: str, config: Config):  # type: ignore[no-untyped-def]
+    # torch and transformers take seconds to import: not for --help, config or a bad request
+    with err.status(f"loading {model}"):
+        from quickstudy.improve import Improver
+
+        return Improver.load(model, config)
+
+
+def _read(request: str) -> str:
+    if request == "-":
+        return sys.stdin.read()
+    try:
+        return Path(request).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RequestError(f"cannot read {request}: {reason}") from error
+
+
+def _line(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def _demo_note(model: str) -> str:
+    if model != catalog.EMBEDDED:
+        return f"Model: {model}."
+    return (
+        "SmolLM2-135M is a demonstration: it copies short values into simple calls, confuses"
+        " similar tools, makes up optional arguments and does not see when no tool fits. A better"
+        " model does better: quickstudy demo --model FILE.gguf"
+    )

@@ -1,0 +1,199 @@
+"""A run as one HTML page: what was asked, what the model taught itself, what that cost.
+
+Reads the JSON lines a run wrote (`Answer.to_json`, and what the run knew besides: `request`,
+`expected`, `draft_correct`, `correct`) and never calls a model. The page is one file without
+scripts or network. All that a model or user wrote is hostile: it reaches the page only through
+Jinja's autoescaping, and the page's own content policy forbids scripts. Here the lines become
+`Row`s; `report.html.jinja` counts them and lays them out. A key that is missing is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from importlib import resources
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from quickstudy.types import STAGES
+
+Lines = tuple[tuple[str, bool], ...]  # a line of text, and whether the other side lacks it
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A practice example; `reason` says why it was rejected, if it was."""
+
+    request: str
+    calls: tuple[str, ...]
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A candidate awareness weighed, and its share of the candidates' probability."""
+
+    text: str
+    log_prob: float | None
+    share: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request as the page shows it; None means unknown, never wrong."""
+
+    number: int
+    id: str
+    request: str
+    error: str
+    method: str
+    certainty: float | None
+    threshold: float
+    practised: bool
+    fallback: str
+    draft: Lines
+    final: Lines
+    expected: Lines | None
+    draft_correct: bool | None
+    correct: bool | None
+    rivals: tuple[Rival, ...]
+    examples: tuple[Problem, ...]
+    rejected: tuple[Problem, ...]
+    losses: tuple[float | None, ...]  # None: not finite
+    seconds: Mapping[str, float]
+
+    @property
+    def unsure(self) -> bool:
+        return self.certainty is not None and self.certainty < self.threshold
+
+    @property
+    def detailed(self) -> bool:
+        """Whether there is a cycle to tell: also of methods that practise without a gate."""
+        return self.unsure or self.practised or bool(self.fallback)
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def write_report(
+    lines: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    title: str,
+    model: str,
+    settings: Mapping[str, Any],
+    note: str = "",
+) -> None:
+    """Writes the page to `path`. Equal arguments give equal bytes: no clock, no chance."""
+    # always on: select_autoescape() would go by the template's name, which ends in .jinja
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(clock=_clock, median=median)
+    source = resources.files("quickstudy.evals").joinpath("report.html.jinja").read_text("utf-8")
+    page = environment.from_string(source).render(
+        title=title,
+        model=model,
+        settings=list(_flat(settings)),
+        note=note,
+        stages=STAGES,
+        rows=[_row(number, line) for number, line in enumerate(lines, 1)],
+    )
+    # a model can write half a surrogate pair, which UTF-8 has no bytes for
+    path.write_text(page.lstrip(), encoding="utf-8", errors="replace", newline="\n")
+
+
+def _row(number: int, line: Mapping[str, Any]) -> Row:
+    episode = line.get("episode") or {}
+    seconds = episode.get("seconds") or {}
+    certainty, error = episode.get("certainty"), line.get("error")
+    draft, final = _marked(_reply(episode.get("draft") or {}), _reply(line))
+    expected = line.get("expected")
+    return Row(
+        number=number,
+        id="" if line.get("id") is None else str(line["id"]),
+        request=str(line.get("request") or ""),
+        error="" if error is None else str(error) or "failed without a message",
+        method=str(episode.get("method") or ""),
+        certainty=None if certainty is None else float(certainty),
+        threshold=float(episode.get("threshold") or 0.0),
+        practised=bool(episode.get("practised")),
+        fallback=str(episode.get("fallback") or ""),
+        draft=draft,
+        final=final,
+        expected=None if expected is None else tuple((s, False) for s in _calls(expected)),
+        draft_correct=line.get("draft_correct"),
+        correct=line.get("correct"),
+        rivals=_rivals(episode.get("candidates") or ()),
+        examples=tuple(_problem(raw) for raw in episode.get("examples") or ()),
+        rejected=tuple(_problem(raw) for raw in episode.get("rejected") or ()),
+        losses=tuple(
+            loss if loss is not None and math.isfinite(loss) else None
+            for loss in episode.get("losses") or ()
+        ),
+        seconds={stage: float(seconds.get(stage) or 0.0) for stage in STAGES},
+    )
+
+
+def _problem(raw: Mapping[str, Any]) -> Problem:
+    request, source, reason = (str(raw.get(key) or "") for key in ("request", "source", "reason"))
+    return Problem(request, tuple(_calls(raw.get("tool_calls") or ())), source, reason)
+
+
+def _rivals(candidates: Sequence[Mapping[str, Any]]) -> tuple[Rival, ...]:
+    """The paper's p_n, a softmax over the candidates; an impossible one (null) has share 0."""
+    logs = [raw.get("log_prob") for raw in candidates]
+    top = max((log for log in logs if log is not None), default=0.0)
+    weights = [0.0 if log is None else math.exp(log - top) for log in logs]
+    whole = sum(weights) or 1.0
+    return tuple(
+        Rival(str(raw.get("text") or ""), log, weight / whole)
+        for raw, log, weight in zip(candidates, logs, weights, strict=True)
+    )
+
+
+def _reply(raw: Mapping[str, Any]) -> list[str]:
+    return [*str(raw.get("content") or "").splitlines(), *_calls(raw.get("tool_calls") or ())]
+
+
+def _calls(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A call as lines, one an argument, in name order: the order they were said in says nothing."""
+    for call in calls:
+        yield str(call.get("name") or "?")
+        for name, value in sorted((call.get("arguments") or {}).items()):
+            yield f"  {name}: {json.dumps(value, ensure_ascii=False, default=str)}"
+
+
+def _marked(before: list[str], after: list[str]) -> tuple[Lines, Lines]:
+    """Both sides, each line marked if the other side lacks it."""
+    blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
+    kept = {block.a + i for block in blocks for i in range(block.size)}
+    same = {block.b + i for block in blocks for i in range(block.size)}
+    return (
+        tuple((text, i not in kept) for i, text in enumerate(before)),
+        tuple((text, i not in same) for i, text in enumerate(after)),
+    )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by dotted name, as `learning.rank`."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            yield f"{prefix}{name}", text
+
+
+def _clock(seconds: float) -> str:
+    if 0 < seconds < 0.01:
+        return "<0.01 s"
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,145 @@
+"""Learning: train a fresh adapter on a few examples, answer inside the block, forget.
+
+    with practised(model, context, examples, ...) as practice:
+        ...  # the network answers with what it has practised
+    # the network is what it was before, after success, error and Ctrl-C alike
+
+Knows nothing about where examples come from. Loss: mean negative log-likelihood (nats a token)
+of the answer tokens alone; all examples are one padded batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from quickstudy.config import LearningConfig
+from quickstudy.decoding import Deadline
+from quickstudy.errors import NoExamples, PracticeDiverged
+from quickstudy.learning.lora import Adapter
+from quickstudy.model import LanguageModel, Prefix
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An example as tokens: what follows the shared prefix, and the answer to learn."""
+
+    turn: Sequence[int]
+    answer: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What practice did. `losses` (nats a token) are told before each step.
+
+    `known` are the indices of lessons whose loss was below `informative_loss` before any step:
+    they were left out.
+    """
+
+    adapter: Adapter
+    losses: tuple[float, ...]
+    known: tuple[int, ...]
+
+
+@contextmanager
+def practised(
+    model: LanguageModel,
+    prefix: Prefix,
+    lessons: Sequence[Lesson],
+    config: LearningConfig,
+    *,
+    informative_loss: float,
+    seed: int,
+    deadline: Deadline,
+) -> Iterator[Practice]:
+    """Trains a fresh adapter on the lessons and keeps it attached inside the block.
+
+    Raises:
+        NoExamples: if the model already answers every lesson.
+        PracticeDiverged: if a loss or a weight is not finite.
+        BudgetSpent: if the deadline passes between two steps.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with _frozen(model.network):
+        adapter = Adapter(
+            model.network,
+            rank=config.rank,
+            alpha=config.alpha,
+            targets=config.targets,
+            generator=generator,
+        )
+        with adapter.attached():
+            losses, known = _train(
+                model, prefix, lessons, adapter, config, informative_loss, deadline
+            )
+            yield Practice(adapter, losses, known)
+
+
+def _train(
+    model: LanguageModel,
+    prefix: Prefix,
+    lessons: Sequence[Lesson],
+    adapter: Adapter,
+    config: LearningConfig,
+    informative_loss: float,
+    deadline: Deadline,
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    optimizer = torch.optim.AdamW(
+        adapter.parameters(), lr=config.learning_rate, weight_decay=0.0, foreach=True
+    )
+    losses: list[float] = []
+    known: tuple[int, ...] = ()
+    kept = list(lessons)
+    for step in range(config.steps):
+        deadline.check()
+        each = lesson_losses(model, prefix, kept, config.mode)
+        if step == 0:  # B is still zero, so this is what the model knows without practice
+            known = tuple(i for i, value in enumerate(each.tolist()) if value < informative_loss)
+            informative = [i for i in range(len(kept)) if i not in known]
+            if not informative:
+                raise NoExamples("the model already answers every practice example")
+            kept, each = [kept[i] for i in informative], each[informative]
+        loss = each.mean()
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise PracticeDiverged(f"the practice loss is {losses[-1]} at step {step + 1}")
+        if losses[-1] < config.stop_loss:
+            break
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return tuple(losses), known
+
+
+def lesson_losses(
+    model: LanguageModel, prefix: Prefix, lessons: Sequence[Lesson], mode: str
+) -> torch.Tensor:
+    """Mean negative log-likelihood a token of each lesson's answer: (lessons,), nats.
+
+    Activated mode continues the prefix cache, so the adapter acts on turn and answer only; full
+    mode runs the whole sequence through the adapter.
+    """
+    full = mode == "full"
+    told, mask = model.answer_log_probs(
+        None if full else prefix.fork(len(lessons)),
+        [[*prefix.ids, *lesson.turn] if full else lesson.turn for lesson in lessons],
+        [lesson.answer for lesson in lessons],
+    )
+    return -(told * mask).sum(-1) / mask.sum(-1)
+
+
+@contextmanager
+def _frozen(network: torch.nn.Module) -> Iterator[None]:
+    """No gradient for the network's own weights inside; their flags as before outside."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -1,0 +1,75 @@
+"""Requests from JSON text: one object, a list, or JSON lines. Bad ones become errors, not stops."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quickstudy.errors import RequestError
+from quickstudy.types import Request
+
+_KNOWN = frozenset({"id", "messages", "tools"})
+
+
+@dataclass(frozen=True)
+class BadRequest:
+    """A request that could not be read."""
+
+    id: str | int
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "error": self.error}
+
+
+def read_requests(text: str) -> list[Request | BadRequest]:
+    """Reads every request in the text. A request's id is its own, else its number from 1.
+
+    Warns once about fields that are not read.
+
+    Raises:
+        RequestError: if the text holds no request at all.
+    """
+    unknown: set[str] = set()
+    requests = [_read(number, raw, unknown) for number, raw in _objects(text)]
+    if not requests:
+        raise RequestError('there is no request; give an object like {"messages": [...]}')
+    if unknown:
+        warnings.warn(f"fields ignored: {', '.join(sorted(unknown))}", stacklevel=2)
+    return requests
+
+
+def _objects(text: str) -> Iterator[tuple[int, Any]]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+        for number, (line_number, line) in enumerate(lines, 1):
+            try:
+                yield number, json.loads(line)
+            except RecursionError:
+                yield number, RequestError(f"line {line_number} is nested too deeply")
+            except ValueError as error:
+                yield number, RequestError(f"line {line_number} is no JSON: {error}")
+        return
+    yield from enumerate(whole if isinstance(whole, list) else [whole], 1)
+
+
+def _read(number: int, raw: Any, unknown: set[str]) -> Request | BadRequest:
+    if isinstance(raw, RequestError):
+        return BadRequest(number, str(raw))
+    if not isinstance(raw, Mapping):
+        return BadRequest(number, f"expected an object with messages, got {type(raw).__name__}")
+    identity = raw.get("id", number)
+    if not isinstance(identity, str | int) or isinstance(identity, bool):
+        identity = number
+    if "messages" not in raw:
+        return BadRequest(identity, 'messages are missing; give {"messages": [...]}')
+    unknown.update(str(key) for key in raw.keys() - _KNOWN)
+    try:
+        return Request.parse(raw["messages"], raw.get("tools"), identity)
+    except RequestError as error:
+        return BadRequest(identity, str(error))

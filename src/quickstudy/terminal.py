@@ -1,0 +1,111 @@
+"""What a person sees in the terminal: an episode explained, the demonstration's table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from quickstudy.types import STAGES, Answer, ToolCall
+
+
+def told(calls: Iterable[ToolCall]) -> str:
+    """Calls as `name(argument="value")`, for people."""
+    return "; ".join(
+        f"{call.name}({', '.join(f'{k}={_json(v)}' for k, v in call.arguments.items())})"
+        for call in calls
+    )
+
+
+def reply_text(content: str, calls: Iterable[ToolCall]) -> str:
+    """A reply for the terminal: its words, then a call a line as JSON."""
+    return "\n".join(filter(None, [content, *(_json(call.to_json()) for call in calls)]))
+
+
+def explain(console: Console, answer: Answer) -> None:
+    """Prints the whole cycle of one answer."""
+    episode = answer.episode
+    parts: list[Any] = [Text("Draft", style="bold"), Text(_reply(episode.draft))]
+    if episode.certainty is not None:
+        sure = episode.certainty >= episode.threshold
+        sign, verdict = ("≥", "sure: the draft is the answer") if sure else ("<", "unsure")
+        parts += [
+            Text(f"\nCertainty {episode.certainty:.3f} {sign} {episode.threshold}", style="bold"),
+            Text(verdict),
+        ]
+    for candidate in episode.candidates:
+        parts.append(Text(f"  log P {candidate.log_prob:8.3f}  …{candidate.text[-70:]!r}", "dim"))
+    if episode.examples:
+        parts.append(Text("\nPractice it wrote itself", style="bold"))
+        for example in episode.examples:
+            parts.append(Text(f"  {example.user_text}\n    → {told(example.tool_calls)}"))
+    if episode.rejected:
+        parts.append(Text("\nRejected", style="bold"))
+        for rejected in episode.rejected:
+            parts.append(
+                Text(f"  {rejected.example.user_text}\n    ✗ {rejected.reason}", style="dim")
+            )
+    if episode.losses:
+        losses = " → ".join(f"{loss:.3f}" for loss in episode.losses)
+        parts.append(Text.assemble(("\nLoss ", "bold"), losses, " nats a token"))
+    if episode.fallback:
+        parts.append(Text.assemble(("\nThe draft is the answer: ", "bold yellow"), episode.fallback))
+    parts += [Text("\nAnswer", style="bold"), Text(reply_text(answer.content, answer.tool_calls))]
+    spent = "  ".join(f"{s} {episode.seconds[s]:.2f}" for s in STAGES if s in episode.seconds)
+    parts.append(Text(f"\nSeconds  {spent}", style="dim"))
+    console.print(Panel(Group(*parts), title=f"request {answer.id}", title_align="left"))
+
+
+def demo_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a request; a line is `Answer.to_json()` with `request`, `draft_correct`, `correct`."""
+    table = Table(title_justify="left", pad_edge=False)
+    for heading, justify in (
+        ("request", "left"), ("certainty", "right"), ("practised", "left"), ("draft", "left"),
+        ("final", "left"), ("draft s", "right"), ("synthesis s", "right"), ("practice s", "right"),
+        ("answer s", "right"), ("all s", "right"),
+    ):  # fmt: skip
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for line in lines:
+        episode, seconds = line["episode"], line["episode"]["seconds"]
+        certainty = episode["certainty"]
+        table.add_row(
+            Text(_cut(line["request"], 44)),
+            "–" if certainty is None else f"{certainty:.2f}",
+            "yes" if episode["practised"] else "no (fell back)" if episode["fallback"] else "no",
+            _mark(line["draft_correct"]),
+            _mark(line["correct"]),
+            f"{seconds['prefill'] + seconds['draft']:.1f}",
+            *(f"{seconds[stage]:.1f}" for stage in ("synthesis", "practice", "answer")),
+            f"{sum(seconds.values()):.1f}",
+        )
+    return table
+
+
+def settings_table(settings: Iterable[tuple[str, Any, str]]) -> Table:
+    table = Table(show_lines=False, pad_edge=False)
+    for heading in ("setting", "default", "meaning"):
+        table.add_column(heading, overflow="fold")
+    for name, default, meaning in settings:
+        table.add_row(name, Text(str(default)), Text(meaning))
+    return table
+
+
+def _reply(reply: Any) -> str:
+    return reply_text(reply.content, reply.tool_calls) or "(nothing)"
+
+
+def _mark(right: bool) -> str:
+    return "[green]✓ right[/]" if right else "[red]✗ wrong[/]"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
