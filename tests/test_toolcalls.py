@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 import socket
@@ -36,8 +35,8 @@ from quickstudy.toolcalls import (
 )
 from quickstudy.types import Reply, Tool, ToolCall
 
-CHEAP = settings(deadline=None, max_examples=150)
-COSTLY = settings(deadline=None, max_examples=60)
+CHEAP = settings(deadline=None, max_examples=100)
+COSTLY = settings(deadline=None, max_examples=50)
 FORMATS: tuple[CallFormat, ...] = get_args(CallFormat)
 
 
@@ -79,15 +78,16 @@ CALLS = st.lists(st.builds(ToolCall, TEXT, ARGUMENTS), min_size=1, max_size=3)
 LISTED = st.lists(
     st.builds(tool, TEXT.filter(bool)), min_size=1, max_size=2, unique_by=lambda t: t.name
 )
-SHARDS = st.sampled_from(
-    '{ } [ ] , : " \\ \n ``` ```json\n ```python\nprint({}) <tool_call> </tool_call> <tool_call'
-    ' {"name": "f", "arguments": "parameters": "function": null NaN 1e999 -Infinity 12 "f" "a"'
-    ' {} [] {"name":"f","arguments":{}} {"name":"f","arguments":"{}"} {"name":5,"arguments":{}}'
-    ' {"name":"f","arguments":{"a":"\\ud83d"}} {"name":"f","arguments":{"a":NaN}}'
-    ' {"name":"f","arguments":{"a":1e999}} {"function":{"name":"f","arguments":"[}"}}'
-    ' {"name":"f","arguments":{"a":["```"]}} {"name":"f","arguments":"{\\"a\\":Infinity}"}'
-    " Sure! \\ud83d \u2028 \x00".split(" ")
-)
+SHARDS = st.sampled_from([
+    "{", "}", "[", "]", ",", ":", '"', "\\", "\n", "```", "```json\n", "```python\nprint({})",
+    "<tool_call>", "</tool_call>", "<tool_call", '{"name":', '"f",', '"arguments":',
+    '"parameters":', '"function":', "null", "NaN", "1e999", "-Infinity", "12", '"f"', '"a"', "{}",
+    "[]", '{"name":"f","arguments":{}}', '{"name":"f","arguments":"{}"}',
+    '{"name":5,"arguments":{}}', '{"name":"f","arguments":{"a":"\\ud83d"}}',
+    '{"name":"f","arguments":{"a":NaN}}', '{"name":"f","arguments":{"a":1e999}}',
+    '{"function":{"name":"f","arguments":"[}"}}', '{"name":"f","arguments":{"a":["```"]}}',
+    '{"name":"f","arguments":"{\\"a\\":Infinity}"}', "Sure!", "\\ud83d", "\u2028", "\x00",
+])  # fmt: skip
 GARBAGE = st.lists(SHARDS | st.text(max_size=3), max_size=12).map("".join)
 
 
@@ -124,7 +124,7 @@ class TestReadAnything:
     def test_json_like_garbage(self, text: str) -> None:
         check_read(text)
 
-    @pytest.mark.parametrize("depth", [10, 100, 450, 900, 980, 3000])
+    @pytest.mark.parametrize("depth", [10, 100, 450, 900, 2000])
     @pytest.mark.parametrize(
         ("opening", "closing"),
         [
@@ -208,8 +208,9 @@ REALISTIC: dict[str, tuple[str, list[ToolCall], CallFormat | None, str]] = {
         "",
     ),
     "a fenced list after a sentence": (
-        'Here are the calls:\n\n```json\n[\n  {"name": "get_weather", "arguments": {"city": "Oslo"}}'
-        ',\n  {"name": "set_timer", "arguments": {"minutes": 4, "label": "tea"}}\n]\n```\n\nDone.',
+        "Here are the calls:\n\n```json\n[\n  "
+        '{"name": "get_weather", "arguments": {"city": "Oslo"}},\n  '
+        '{"name": "set_timer", "arguments": {"minutes": 4, "label": "tea"}}\n]\n```\n\nDone.',
         [OSLO, TEA],
         "fenced",
         "Here are the calls:\n\n\n\nDone.",
@@ -445,7 +446,9 @@ REFERENCES = (
     " http://127.0.0.1:9/schema.json https://example.com/schema file:///etc/hostname"
     " ftp://example.com/x https://json-schema.org/draft/2020-12/schema"
 )
-PATTERNS = st.sampled_from(["^a", "(?=a)", r"\d{2}", "(", "[", "a{99999999999}", "(?P<a>.)", "(?i)x"])
+PATTERNS = st.sampled_from(
+    ["^a", "(?=a)", r"\d{2}", "(", "[", "a{99999999999}", "(?P<a>.)", "(?i)x"]
+)
 KIND = st.sampled_from(["string", "integer", "number", "boolean", "array", "object", "null"])
 SUBSCHEMAS: st.SearchStrategy[Any] = st.recursive(
     st.booleans()
@@ -485,7 +488,7 @@ SOME_ARGUMENTS = st.dictionaries(NAMES, JSON, max_size=3)
 
 
 class TestProblem:
-    @settings(CHEAP, max_examples=300)
+    @settings(CHEAP, max_examples=200)
     @given(SCHEMAS, SOME_ARGUMENTS)
     @example({"$ref": "#"}, {})
     @example({"properties": {"a": {"$ref": "#/properties/a"}}}, {"a": 1})
@@ -710,39 +713,277 @@ class TestEqual:
 
 
 class Engine(NamedTuple):
-    """A byte-level tokenizer: token n is byte n of its alphabet, and three specials."""
+    """A byte-level tokenizer, a token a byte, and the grammar engine's view of it."""
 
-    tokenizer: PreTrainedTokenizerFast
+    letters: Tokenizer  # bytes only
+    whole: PreTrainedTokenizerFast  # bytes, <eos> and the two tags
     vocabulary: LLTokenizer
     special: Mapping[str, int]
 
-    def ids(self, text: str) -> list[int]:
-        """A tag that has a line to itself is its special token; all else is bytes."""
+    def ids(self, text: str, special: Mapping[str, int]) -> list[int]:
+        """Bytes, but a tag that has a line to itself is a token if `special` has it."""
         found: list[int] = []
         for piece in re.split(r"(?m)^(</?tool_call>)$", text):
-            if piece in self.special:
-                found.append(self.special[piece])
-            else:
-                found += [self.letters[byte] for byte in piece.encode()]
+            found += [special[piece]] if piece in special else self.letters.encode(piece).ids
         return found
 
-    @property
-    def letters(self) -> Sequence[int]:
-        return byte_ids()
+    def matcher(self, rules: Grammar) -> LLMatcher:
+        matcher = LLMatcher(self.vocabulary, rules.lark, log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        return matcher
 
-
-SPECIALS = ("<eos>", "<tool_call>", "</tool_call>")
+    def refused(self, rules: Grammar, text: str, special: Mapping[str, int] | None = None) -> str:
+        """Empty if the grammar accepts the whole text, else the text from the refused place on."""
+        matcher = self.matcher(rules)
+        ids = self.ids(text, self.special if special is None else special)
+        taken = matcher.try_consume_tokens(ids)
+        if taken < len(ids):
+            return self.whole.decode(ids[taken:])
+        return "" if matcher.is_accepting() else "(the end)"
 
 
 @cache
-def byte_ids() -> tuple[int, ...]:
-    """The token id of each byte, by asking the tokenizer's own byte-level step."""
-    step = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    order = {letter: i for i, letter in enumerate(sorted(step.alphabet()))}
-    texts = ["".join(chr(i) for i in range(0x800)), "\U00010000\U00040000\U00080000\U000c0000"]
-    texts += ["\U00100000", *(chr(i << 12) for i in range(1, 16) if i != 0xD)]
-    found = {}
-    for text in texts:
-        letters = step.pre_tokenize_str(text)[0][0]
-        found.update(zip(text.encode(), letters, strict=True))
-    return tuple(order.get(found.get(byte, ""), -1) for byte in range(256))
+def engine() -> Engine:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+    def build() -> Tokenizer:
+        tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return tokenizer
+
+    full = build()
+    full.add_special_tokens(
+        [AddedToken(text, special=True) for text in ("<eos>", "<tool_call>", "</tool_call>")]
+    )
+    whole = PreTrainedTokenizerFast(tokenizer_object=full, eos_token="<eos>")
+    special = {tag: whole.convert_tokens_to_ids(tag) for tag in ("<tool_call>", "</tool_call>")}
+    return Engine(build(), whole, llguidance.hf.from_tokenizer(whole), special)
+
+
+# The engine escapes what it reads from a schema in its own way, so names and constants are tame
+# here; DEL is left out of free text too, since the engine wants it as \u007f and we write it raw.
+LABELS = st.text("abcXYZ019_- éß日.", min_size=1, max_size=6)
+FREE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), max_size=8)
+
+
+@st.composite
+def typed(draw: st.DrawFn, depth: int = 2) -> tuple[dict[str, Any], Any]:
+    """A JSON Schema and a value that satisfies it."""
+    kinds = ["text", "integer", "bounded", "number", "boolean", "enum", "const", "null", "either"]
+    kind = draw(st.sampled_from(kinds + ["array", "object"] * (2 if depth else 0)))
+    if kind == "text":
+        return {"type": "string"}, draw(FREE)
+    if kind == "integer":
+        return {"type": "integer"}, draw(st.integers())
+    if kind == "bounded":
+        low, number, high = sorted(draw(st.tuples(*[st.integers(-999, 999)] * 3)))
+        return {"type": "integer", "minimum": low, "maximum": high}, number
+    if kind == "number":
+        return {"type": "number"}, draw(FINITE | st.integers())
+    if kind == "boolean":
+        return {"type": "boolean"}, draw(st.booleans())
+    if kind in ("enum", "const"):
+        choices = draw(st.lists(LABELS | st.integers(-9, 9), min_size=1, max_size=3, unique=True))
+        if kind == "const":
+            return {"const": choices[0]}, choices[0]
+        return {"enum": choices}, draw(st.sampled_from(choices))
+    if kind == "null":
+        return {"type": ["integer", "null"]}, draw(st.none() | st.integers(0, 9))
+    if kind == "either":
+        options = {"anyOf": [{"type": "string"}, {"type": "boolean"}]}
+        return options, draw(FREE | st.booleans())
+    if kind == "array":
+        items, first = draw(typed(depth - 1))
+        return {"type": "array", "items": items}, [first] * draw(st.integers(0, 2))
+    return draw(typed_object(depth - 1))
+
+
+@st.composite
+def typed_object(draw: st.DrawFn, depth: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    members = draw(st.dictionaries(LABELS, typed(depth), max_size=3))
+    required = draw(st.lists(st.sampled_from(list(members)), unique=True)) if members else []
+    given = draw(st.permutations(list(members)))
+    given = [name for name in given if name in required or draw(st.booleans())]
+    schema = {
+        "type": "object",
+        "properties": {name: schema for name, (schema, _) in members.items()},
+        "required": required,
+        "additionalProperties": False,
+    }
+    return schema, {name: members[name][1] for name in given}
+
+
+@st.composite
+def valid_calls(draw: st.DrawFn) -> tuple[list[Tool], list[ToolCall]]:
+    """Some tools, and calls of them that satisfy their schemas."""
+    tools, calls = [], []
+    for name in draw(st.lists(LABELS, min_size=1, max_size=3, unique=True)):
+        schema, arguments = draw(typed_object(2))
+        if draw(st.booleans()):
+            del schema["additionalProperties"]
+        tools.append(Tool.parse({"name": name, "parameters": schema}))
+        calls.append(ToolCall(name, arguments))
+    chosen = draw(st.lists(st.sampled_from(calls), min_size=1, max_size=3))
+    return tools, chosen
+
+
+class TestGrammar:
+    @COSTLY
+    @given(valid_calls(), st.sampled_from(FORMATS), st.booleans())
+    def test_accepts_what_is_written(
+        self, valid: tuple[list[Tool], list[ToolCall]], call_format: CallFormat, tokens: bool
+    ) -> None:
+        tools, calls = valid
+        assert [problem(c, tools) for c in calls] == [None] * len(calls)
+        special = engine().special if tokens else {}
+        text = write(calls, call_format, tools)
+        for only in (call_format, None):
+            assert engine().refused(grammar(tools, special, only), text, special) == ""
+        for other in set(FORMATS) - {call_format}:
+            assert engine().refused(grammar(tools, special, other), text, special)
+
+    @COSTLY
+    @given(valid_calls(), LABELS, JSON, st.sampled_from(FORMATS))
+    def test_refuses_unknown_tools_and_arguments(
+        self,
+        valid: tuple[list[Tool], list[ToolCall]],
+        stranger: str,
+        value: Any,
+        call_format: CallFormat,
+    ) -> None:
+        tools, calls = valid
+        last = calls[-1]
+        rules = grammar(tools, engine().special, call_format)
+        listed = next(tool for tool in tools if tool.name == last.name)
+        assume(stranger not in listed.properties)
+        wrong = [ToolCall(last.name, {**last.arguments, stranger: value})]
+        if all(stranger != tool.name for tool in tools):
+            wrong.append(ToolCall(stranger, last.arguments))
+        for name in listed.required:
+            kept = {key: value for key, value in last.arguments.items() if key != name}
+            wrong.append(ToolCall(last.name, kept))
+        for one in wrong:
+            assert problem(one, tools) is not None
+            text = write([*calls[:-1], one], call_format, tools)
+            assert engine().refused(rules, text)
+
+    @COSTLY
+    @given(st.text("abc é.,:'[]{}<`\n", max_size=20), st.sampled_from([*FORMATS, None]))
+    def test_accepts_plain_words(self, words: str, only: CallFormat | None) -> None:
+        rules = grammar(TOOLS, engine().special, only)
+        for opening in "Ié¿1(":
+            assert engine().refused(rules, opening + words) == ""
+
+    @pytest.mark.parametrize("opening", ["<", "[", "{", "`", " ", "\n"])
+    def test_plain_words_do_not_open_like_a_call(self, opening: str) -> None:
+        assert engine().refused(grammar(TOOLS, engine().special, None), opening + "words")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '[{"name": "get_weather", "arguments": {"city": 5}}]',
+            '[{"name": "get_weather", "arguments": {"city": "x", "days": 15}}]',
+            '[{"name": "get_weather", "arguments": {"city": "x", "days": "2"}}]',
+            '[{"name": "get_weather", "arguments": {"city": "x", "unit": "kelvin"}}]',
+            '[{"name": "get_weather", "arguments": {"days": 2}}]',
+            '[{"name":"get_weather","arguments":{"city":"x"}}]',
+            '[{"name": "get_weather", "arguments": {"city": "x"}}',
+            '[{"arguments": {"city": "x"}, "name": "get_weather"}]',
+            '{"name": "get_weather", "arguments": {"city": "x"}}',
+            "[]",
+        ],
+    )
+    def test_refuses(self, text: str) -> None:
+        assert engine().refused(grammar(TOOLS, engine().special, "json"), text)
+        good = '[{"name": "get_weather", "arguments": {"city": "x", "days": 14}}]'
+        assert engine().refused(grammar(TOOLS, engine().special, "json"), good) == ""
+
+    def test_a_tag_that_is_a_token_is_produced_as_that_token(self) -> None:
+        text = write([OSLO], "tagged", TOOLS)
+        special = engine().special
+        assert engine().refused(grammar(TOOLS, special, "tagged"), text, special) == ""
+        assert engine().refused(grammar(TOOLS, special, "tagged"), text, {})
+        assert engine().refused(grammar(TOOLS, {}, "tagged"), text, {}) == ""
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"$defs": {"p": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/p"}}},
+            {
+                "definitions": {"p": {"type": "string"}},
+                "properties": {"a": {"$ref": "#/definitions/p"}},
+            },
+            {"properties": {"b": {"type": "string"}, "a": {"$ref": "#/properties/b"}}},
+        ],
+    )
+    def test_references_inside_a_schema_are_its_own(self, schema: dict[str, Any]) -> None:
+        """Pydantic writes nested models as $defs; each tool's `#` is its own schema."""
+        other = {"$defs": {"p": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/p"}}}
+        tools = [
+            Tool.parse({"name": "g", "parameters": other}),
+            Tool.parse({"name": "f", "parameters": schema}),
+        ]
+        rules = grammar(tools, engine().special, "json")
+        assert engine().refused(rules, write([call(a="x")], "json", tools)) == ""
+        assert engine().refused(rules, write([call("g", a=1)], "json", tools)) == ""
+        assert engine().refused(rules, write([call(a=1)], "json", tools))
+
+    def test_a_schema_may_hold_itself(self) -> None:
+        node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
+        schema = {"$defs": {"node": node}, "properties": {"head": {"$ref": "#/$defs/node"}}}
+        tools = [Tool.parse({"name": "f", "parameters": schema})]
+        text = write([call(head={"next": {"next": {}}})], "json", tools)
+        assert engine().refused(grammar(tools, engine().special, "json"), text) == ""
+
+    @settings(COSTLY, max_examples=40)
+    @given(valid_calls(), st.sampled_from(FORMATS), st.randoms(use_true_random=False))
+    def test_what_it_lets_a_model_say_is_read_as_valid_calls(
+        self,
+        valid: tuple[list[Tool], list[ToolCall]],
+        call_format: CallFormat,
+        chance: random.Random,
+    ) -> None:
+        tools, _ = valid
+        said = babble(grammar(tools, engine().special, call_format), call_format, chance)
+        assume(said is not None)
+        reply, found = read(said or "", tools)
+        assert found == call_format
+        assert reply.content == ""
+        assert reply.tool_calls
+        assert [problem(c, tools) for c in reply.tool_calls] == [None] * len(reply.tool_calls)
+
+
+def babble(rules: Grammar, call_format: CallFormat, chance: random.Random) -> str | None:
+    """What a model of pure chance says under the grammar, once it has opened a call."""
+    matcher = engine().matcher(rules)
+    opening = {"tagged": "<tool_call>", "fenced": "```json", "json": "["}[call_format]
+    ids = engine().ids(opening, engine().special)
+    assert matcher.try_consume_tokens(ids) == len(ids)
+    closing = set(engine().letters.encode('",}]`').ids)
+    while not matcher.is_stopped() and len(ids) < 500:
+        if matcher.is_accepting() and chance.random() < 0.5:
+            break
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
+        allowed = [token for token in allowed if token != engine().whole.eos_token_id]
+        soon = [token for token in allowed if token in closing]
+        ids.append(chance.choice(soon if soon and chance.random() < 0.6 else allowed))
+        assert matcher.consume_token(ids[-1])
+    return engine().whole.decode(ids) if matcher.is_accepting() else None
+
+
+class TestValueGrammar:
+    @COSTLY
+    @given(typed())
+    def test_accepts_a_value_written_as_write_writes_it(
+        self, pair: tuple[dict[str, Any], Any]
+    ) -> None:
+        schema, value = pair
+        tools = [tool(a=schema)]
+        text = write([call(a=value)], "json", tools)
+        text = text.removeprefix('[{"name": "f", "arguments": {"a": ').removesuffix("}}]")
+        rules = value_grammar(schema)
+        assert engine().refused(rules, text) == ""
+        assert engine().refused(rules, text + "!")
+        assert engine().refused(rules, " " + text)

@@ -1,5 +1,7 @@
 """quickstudy: a small language model that practises on the spot. Start at `improve.py`."""
 
+from typing import TYPE_CHECKING, Any
+
 from quickstudy.config import Config
 from quickstudy.errors import (
     ConfigError,
@@ -8,7 +10,6 @@ from quickstudy.errors import (
     QuickstudyError,
     RequestError,
 )
-from quickstudy.improve import Improver
 from quickstudy.types import Answer, Episode, Example, Message, Reply, Request, Tool, ToolCall
 
 __all__ = [
@@ -28,3 +29,15 @@ __all__ = [
     "Tool",
     "ToolCall",
 ]
+
+if TYPE_CHECKING:
+    from quickstudy.improve import Improver
+
+
+def __getattr__(name: str) -> Any:
+    # torch and transformers take seconds to import, so they wait for the first use
+    if name == "Improver":
+        from quickstudy.improve import Improver
+
+        return Improver
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

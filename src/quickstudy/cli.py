@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 from quickstudy import catalog, reader, terminal
 from quickstudy.config import Config, as_mapping, settings
 from quickstudy.errors import QuickstudyError, RequestError
+
+if TYPE_CHECKING:
+    from quickstudy.improve import Improver
 
 app = typer.Typer(
     help="A small language model that practises on the spot: it notices that it is unsure, writes"
@@ -143,7 +146,11 @@ def models() -> None:
     for heading in ("--model", "kind", "size", "path"):
         table.add_column(heading, overflow="fold")
     for source in catalog.find(Config.load().model.cache_dir):
-        name = str(source.path) if source.kind == "gguf" and source.name != catalog.EMBEDDED else source.name
+        name = (
+            str(source.path)
+            if source.kind == "gguf" and source.name != catalog.EMBEDDED
+            else source.name
+        )
         table.add_row(name, source.kind, f"{source.size / 1e6:,.0f} MB", str(source.path))
     out.print(table)
 
@@ -162,7 +169,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _improver(model: str, config: Config):  # type: ignore[no-untyped-def]
+def _improver(model: str, config: Config) -> Improver:
     # torch and transformers take seconds to import: not for --help, config or a bad request
     with err.status(f"loading {model}"):
         from quickstudy.improve import Improver

@@ -47,7 +47,9 @@ class DecodingConfig(Stage):
     constrained: bool = Field(
         True, description="calls are decoded under the tools' schemas; plain words stay possible"
     )
-    max_new_tokens: int = Field(256, ge=1, description="an answer is cut off after this many tokens")
+    max_new_tokens: int = Field(
+        256, ge=1, description="an answer is cut off after this many tokens"
+    )
 
 
 class AwarenessConfig(Stage):
@@ -59,7 +61,10 @@ class AwarenessConfig(Stage):
         " Softmax Scoring over whole calls forked from the draft; rss-names: over the tools' names",
     )
     threshold: float = Field(
-        0.9, ge=0, le=1.01, description="tau: practises only if certainty < threshold; 0 never, 1.01 always"
+        0.9,
+        ge=0,
+        le=1.01,
+        description="tau: practises only if certainty < threshold; 0 never, 1.01 always",
     )
     forks: int = Field(3, ge=1, description="rss-calls: rival calls forked from the draft")
 
@@ -68,7 +73,8 @@ class AugmentationConfig(Stage):
     """How practice examples are made."""
 
     strategy: Literal["auto", "substitution", "call-first"] = Field(
-        "auto", description="auto: substitution, and call-first where it finds nothing to hold on to"
+        "auto",
+        description="auto: substitution, and call-first where it finds nothing to hold on to",
     )
     examples: int = Field(2, ge=1, description="K: practice examples wanted")
     attempts: int = Field(2, ge=1, description="call-first: examples written per example wanted")
@@ -100,7 +106,9 @@ class Config(Stage):
     method: Literal["tt-si", "base"] = Field(
         "tt-si", description="tt-si: practise when unsure; base: the draft is the answer"
     )
-    seed: int = Field(0, description="of adapter initialisation and sampling; same seed, same answer")
+    seed: int = Field(
+        0, description="of adapter initialisation and sampling; same seed, same answer"
+    )
     budget_seconds: float | None = Field(
         None, gt=0, description="time a request may take before the draft is given; none: no limit"
     )
@@ -111,7 +119,9 @@ class Config(Stage):
     learning: LearningConfig = LearningConfig()
 
     @classmethod
-    def load(cls, file: Path | None = None, overrides: Sequence[str] = (), **settings: Any) -> Config:
+    def load(
+        cls, file: Path | None = None, overrides: Sequence[str] = (), **settings: Any
+    ) -> Config:
         """Merges file, environment and overrides.
 
         Args:
@@ -127,7 +137,9 @@ class Config(Stage):
             try:
                 merged = tomllib.loads(file.read_text())
             except OSError as error:
-                raise ConfigError(f"cannot read the settings file {file}: {error.strerror}") from error
+                raise ConfigError(
+                    f"cannot read the settings file {file}: {error.strerror}"
+                ) from error
             except tomllib.TOMLDecodeError as error:
                 raise ConfigError(f"{file} is no TOML: {error}") from error
         for key, text in _environment():

@@ -66,13 +66,26 @@ class Improver:
         try:
             with record.stage("awareness"):
                 record.certainty = assess(
-                    self.decoder, context, draft, grammar, config.awareness, config.decoding, deadline
+                    self.decoder,
+                    context,
+                    draft,
+                    grammar,
+                    config.awareness,
+                    config.decoding,
+                    deadline,
                 )
             if record.certainty.value >= config.awareness.threshold:
                 return record.answer(request, config, reply, reply)
             with record.stage("synthesis"):
                 synthesise(
-                    self.decoder, context, reply, call_format, grammar, config, deadline, record.synthesis
+                    self.decoder,
+                    context,
+                    reply,
+                    call_format,
+                    grammar,
+                    config,
+                    deadline,
+                    record.synthesis,
                 )
             with ExitStack() as practice:
                 with record.stage("practice"):
@@ -84,7 +97,9 @@ class Improver:
             return record.answer(request, config, reply, final)
         except PracticeFailed as failure:
             record.fallback = str(failure)
-        except Exception as error:  # never worse off: a fault of ours costs the gain, not the answer
+        except (
+            Exception
+        ) as error:  # never worse off: a fault of ours costs the gain, not the answer
             log.exception("request %s: %s failed; the draft is the answer", request.id, record.at)
             record.fallback = f"{record.at} failed: {type(error).__name__}: {error}"
         return record.answer(request, config, reply, reply)
@@ -203,5 +218,3 @@ def _first_problem(reply: Reply, request: Request) -> str | None:
         return "it calls nothing"
     wrong = (toolcalls.problem(call, request.tools) for call in reply.tool_calls)
     return next((reason for reason in wrong if reason), None)
-
-

@@ -168,7 +168,9 @@ class LanguageModel:
                 )
             )
         except Exception as error:  # templates are programs and raise what they like
-            raise RequestError(f"the model's chat template refuses the messages: {error}") from error
+            raise RequestError(
+                f"the model's chat template refuses the messages: {error}"
+            ) from error
 
     # --- forward passes ---
 
@@ -196,7 +198,9 @@ class LanguageModel:
     def empty_prefix(self) -> Prefix:
         return Prefix((), DynamicCache(config=self.network.config))
 
-    def turn(self, context: Context, messages: Sequence[Message], call_format: CallFormat) -> list[int] | None:
+    def turn(
+        self, context: Context, messages: Sequence[Message], call_format: CallFormat
+    ) -> list[int] | None:
         """The tokens that follow the context's prefix for another conversation under it.
 
         None if that conversation does not begin with the prefix.
@@ -342,7 +346,9 @@ def _converted(gguf: Path | None, dtype: torch.dtype, cache_dir: Path) -> Path:
     """The folder with a GGUF file's weights, de-quantised once and kept as safetensors."""
     assert gguf is not None
     stat = gguf.stat()
-    version = f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{dtype}:{transformers.__version__}"
+    version = (
+        f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{dtype}:{transformers.__version__}"
+    )
     digest = hashlib.sha256(version.encode()).hexdigest()[:16]
     folder = cache_dir / "converted" / f"{gguf.stem}-{digest}"
     if (folder / "config.json").is_file():
@@ -390,5 +396,3 @@ class _quiet:
         transformers.logging.set_verbosity(self.level)
         if self.bars:
             transformers.logging.enable_progress_bar()
-
-

@@ -54,7 +54,9 @@ def explain(console: Console, answer: Answer) -> None:
         losses = " → ".join(f"{loss:.3f}" for loss in episode.losses)
         parts.append(Text.assemble(("\nLoss ", "bold"), losses, " nats a token"))
     if episode.fallback:
-        parts.append(Text.assemble(("\nThe draft is the answer: ", "bold yellow"), episode.fallback))
+        parts.append(
+            Text.assemble(("\nThe draft is the answer: ", "bold yellow"), episode.fallback)
+        )
     parts += [Text("\nAnswer", style="bold"), Text(reply_text(answer.content, answer.tool_calls))]
     spent = "  ".join(f"{s} {episode.seconds[s]:.2f}" for s in STAGES if s in episode.seconds)
     parts.append(Text(f"\nSeconds  {spent}", style="dim"))

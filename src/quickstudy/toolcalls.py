@@ -87,7 +87,9 @@ def problem(call: ToolCall, tools: Sequence[Tool]) -> str | None:
     if unknown and tool.parameters.get("additionalProperties") is not True:
         return f"{call.name} has no argument {unknown[0]!r}"
     try:
-        error = best_match(_validator(_canonical(tool.parameters)).iter_errors(dict(call.arguments)))
+        error = best_match(
+            _validator(_canonical(tool.parameters)).iter_errors(dict(call.arguments))
+        )
     except Exception as failure:  # a schema with broken references: a fact about it, not a crash
         return f"the schema of {call.name} cannot be applied: {failure}"
     return None if error is None else f"{call.name}: {error.message}"
@@ -160,7 +162,9 @@ def _scan(text: str) -> tuple[list[ToolCall], str]:
     decoder = json.JSONDecoder()
     position = 0
     while position < len(text):
-        start = min((i for i in (text.find("{", position), text.find("[", position)) if i >= 0), default=-1)
+        start = min(
+            (i for i in (text.find("{", position), text.find("[", position)) if i >= 0), default=-1
+        )
         if start < 0:
             break
         words.append(text[position:start])

@@ -103,7 +103,9 @@ class Message:
         calls = raw.get("tool_calls") or ()
         if not isinstance(calls, Sequence) or isinstance(calls, str):
             raise RequestError(f"{where}: tool_calls must be a list")
-        parsed = tuple(_parse_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls))
+        parsed = tuple(
+            _parse_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)
+        )
         return cls(role, _parse_content(raw.get("content"), where), parsed)
 
     def to_openai(self) -> dict[str, Any]:

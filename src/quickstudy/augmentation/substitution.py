@@ -174,7 +174,9 @@ def _number_like(surface: str, number: int | float) -> str:
     if "," in surface:
         return f"{number:,}"
     spelt = {value: word for word, value in NUMBER_WORDS.items()}
-    return spelt.get(number, str(number)) if surface.isalpha() or "-" in surface[1:] else str(number)
+    return (
+        spelt.get(number, str(number)) if surface.isalpha() or "-" in surface[1:] else str(number)
+    )
 
 
 def _swapped(message: Message, swap: Mapping[str, str]) -> Message:

@@ -19,7 +19,9 @@ import dateparser
 Kind = Literal["date", "time", "relative"]
 
 _MONTHS = "January February March April May June July August September October November December"
-_MONTH = "(?:" + "|".join(f"{m[:3]}(?:{m[3:]})?" if m != "May" else m for m in _MONTHS.split()) + r")\.?"
+_MONTH = (
+    "(?:" + "|".join(f"{m[:3]}(?:{m[3:]})?" if m != "May" else m for m in _MONTHS.split()) + r")\.?"
+)
 _HOURS = "twelve one two three four five six seven eight nine ten eleven".split()
 _HOUR_WORD = f"(?:{'|'.join(_HOURS)})"
 _PART = r"(?: in the (?:morning|afternoon|evening)| at night)?"
@@ -141,13 +143,19 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
     return dateparser.parse(
         surface,
         languages=["en"],
-        settings={"DATE_ORDER": order, "REQUIRE_PARTS": ["day", "month"], "PREFER_DATES_FROM": "current_period"},
+        settings={
+            "DATE_ORDER": order,
+            "REQUIRE_PARTS": ["day", "month"],
+            "PREFER_DATES_FROM": "current_period",
+        },
     )
 
 
 def _time(surface: str) -> datetime | None:
     text = surface.lower().replace(".", "")
-    words = re.search(rf"(?:(half|quarter) (past|to) )?({_HOUR_WORD}|\d{{1,2}})(?::(\d\d))?(?::(\d\d))?", text)
+    words = re.search(
+        rf"(?:(half|quarter) (past|to) )?({_HOUR_WORD}|\d{{1,2}})(?::(\d\d))?(?::(\d\d))?", text
+    )
     if words is None:
         return None
     part, side, hour_text, minute, second = words.groups()
@@ -199,6 +207,7 @@ def _like(surface: str, moment: datetime) -> str:
 
 def _clock_words(surface: str, moment: datetime) -> str:
     hour = (moment.hour + (1 if " to " in surface else 0)) % 12
+
     def told(match: re.Match[str]) -> str:
         return str(hour or 12) if match.group().isdigit() else _HOURS[hour]
 

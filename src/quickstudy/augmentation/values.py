@@ -59,7 +59,9 @@ def by_shape(value: str, rng: random.Random) -> str | None:
     kept = {"http", "https", "www", "com", "org", "net", "example", "html"}
 
     def shaped(match: re.Match[str]) -> str:
-        return match.group() if match.group().lower() in kept else "".join(map(letter, match.group()))
+        return (
+            match.group() if match.group().lower() in kept else "".join(map(letter, match.group()))
+        )
 
     def letter(c: str) -> str:
         if c.isdigit():
@@ -104,4 +106,7 @@ def needs_model(value: str, schema: Mapping[str, Any], wanted: int) -> bool:
 
 def _fits(option: str, value: str) -> bool:
     """Listed alternatives are of any length and kind; take those alike the value."""
-    return len(option.split()) <= max(3, 2 * len(value.split())) and option[:1].isdigit() == value[:1].isdigit()
+    return (
+        len(option.split()) <= max(3, 2 * len(value.split()))
+        and option[:1].isdigit() == value[:1].isdigit()
+    )

@@ -89,7 +89,11 @@ def forked_calls(
         calls = read(text, context.request.tools)[0].tool_calls
         key = write(calls, "json", context.request.tools) if calls else text
         known = merged.get(key)
-        total = log_prob if known is None else float(torch.tensor([known.log_prob, log_prob]).logsumexp(0))
+        total = (
+            log_prob
+            if known is None
+            else float(torch.tensor([known.log_prob, log_prob]).logsumexp(0))
+        )
         merged[key] = Candidate(known.text if known else text, total)
     candidates = tuple(merged.values())
     return Certainty(rss.certainty([c.log_prob for c in candidates]), candidates)

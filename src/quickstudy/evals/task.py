@@ -47,9 +47,11 @@ def load(path: Path) -> list[Task]:
         RequestError: names the file and the row.
     """
     text = path.read_text()
-    rows = json.loads(text) if text.lstrip().startswith("[") else [
-        json.loads(line) for line in text.splitlines() if line.strip()
-    ]
+    rows = (
+        json.loads(text)
+        if text.lstrip().startswith("[")
+        else [json.loads(line) for line in text.splitlines() if line.strip()]
+    )
     tasks = []
     for number, row in enumerate(rows, 1):
         try:
@@ -84,7 +86,11 @@ def _tool(raw: Mapping[str, Any]) -> dict[str, Any]:
     parameters: dict[str, Any] = {"type": "object", "properties": properties}
     if required:
         parameters["required"] = required
-    return {"name": raw["name"], "description": raw.get("description", ""), "parameters": parameters}
+    return {
+        "name": raw["name"],
+        "description": raw.get("description", ""),
+        "parameters": parameters,
+    }
 
 
 def _schema(raw: Mapping[str, Any]) -> dict[str, Any]:

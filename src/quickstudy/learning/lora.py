@@ -47,7 +47,9 @@ class Adapter:
         self.b: dict[str, Tensor] = {}  # name -> (out, r)
         for name, layer in self.layers.items():
             device, bound = layer.weight.device, 1 / math.sqrt(layer.in_features)
-            drawn = torch.empty(rank, layer.in_features).uniform_(-bound, bound, generator=generator)
+            drawn = torch.empty(rank, layer.in_features).uniform_(
+                -bound, bound, generator=generator
+            )
             self.a[name] = drawn.to(device).requires_grad_()
             self.b[name] = torch.zeros(layer.out_features, rank, device=device).requires_grad_()
 

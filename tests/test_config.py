@@ -1,0 +1,281 @@
+"""Settings come from five places, later over earlier; what is unknown or out of range fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quickstudy import config
+from quickstudy.config import Config
+from quickstudy.errors import ConfigError, QuickstudyError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def clean_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.upper().startswith("QUICKSTUDY_"):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Any:
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "settings.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def get(loaded: Config, key: str) -> Any:
+    value: Any = loaded
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+# a setting of each kind, with values as a file, the environment and --set would spell them
+KNOBS: dict[str, st.SearchStrategy[Any]] = {
+    "seed": st.integers(0, 2**31),
+    "budget_seconds": st.integers(1, 99),
+    "method": st.sampled_from(["tt-si", "base"]),
+    "learning.rank": st.integers(1, 64),
+    "learning.steps": st.integers(1, 9),
+    "awareness.threshold": st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    "decoding.constrained": st.booleans(),
+}
+SOME = st.fixed_dictionaries({}, optional=KNOBS)
+KEYWORDS = st.fixed_dictionaries({}, optional={k: v for k, v in KNOBS.items() if "." not in k})
+
+
+def as_toml(values: dict[str, Any]) -> str:
+    """Dotted keys are TOML's own spelling of a table's members."""
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+
+
+class TestPrecedence:
+    @settings(deadline=None, max_examples=60)
+    @given(SOME, SOME, SOME, KEYWORDS)
+    def test_defaults_file_environment_set_keyword(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        in_file: dict[str, Any],
+        in_environment: dict[str, Any],
+        in_set: dict[str, Any],
+        as_keyword: dict[str, Any],
+    ) -> None:
+        path = tmp_path_factory.getbasetemp() / "layers.toml"
+        path.write_text(as_toml(in_file))
+        with pytest.MonkeyPatch.context() as patch:
+            for key, value in in_environment.items():
+                patch.setenv(f"QUICKSTUDY_{key.replace('.', '__').upper()}", str(value))
+            overrides = [f"{key}={value}" for key, value in in_set.items()]
+            loaded = Config.load(path, overrides, **as_keyword)
+        default = Config()
+        for key in KNOBS:
+            value = get(default, key)
+            for layer in (in_file, in_environment, in_set, as_keyword):
+                value = layer.get(key, value)
+            assert get(loaded, key) == value, key
+
+    def test_without_anything_the_defaults_stand(self) -> None:
+        assert Config.load() == Config()
+
+    def test_a_file_has_a_table_a_stage(self, toml: Any) -> None:
+        path = toml('seed = 3\n[learning]\nrank = 8\n[model]\ncache_dir = "/x"\n')
+        loaded = Config.load(path)
+        assert (loaded.seed, loaded.learning.rank) == (3, 8)
+        assert loaded.model.cache_dir == Path("/x")
+        assert loaded.learning.steps == Config().learning.steps
+
+    def test_the_last_set_wins(self) -> None:
+        assert Config.load(None, ["learning.rank=2", "learning.rank = 4"]).learning.rank == 4
+
+    def test_a_keyword_of_none_is_not_given(self, toml: Any) -> None:
+        assert Config.load(toml("seed = 3\n"), method=None, seed=None).seed == 3
+
+    @pytest.mark.parametrize("spelt", ["none", "None", "null"])
+    def test_none_takes_a_setting_back(
+        self, spelt: str, toml: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = toml("budget_seconds = 9\n[model]\nthreads = 2\n")
+        assert Config.load(path).budget_seconds == 9
+        assert Config.load(path, [f"budget_seconds={spelt}"]).budget_seconds is None
+        monkeypatch.setenv("QUICKSTUDY_MODEL__THREADS", spelt)
+        loaded = Config.load(path)
+        assert loaded.model.threads is None
+        assert loaded.budget_seconds == 9
+
+    def test_the_environment_is_read_when_loading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("QUICKSTUDY_LEARNING__RANK", "8")
+        assert Config.load().learning.rank == 8
+        monkeypatch.delenv("QUICKSTUDY_LEARNING__RANK")
+        assert Config.load().learning.rank == Config().learning.rank
+
+    def test_loading_leaves_the_defaults_alone(self) -> None:
+        before = Config().model_dump()
+        Config.load(None, ["learning.rank=3", "awareness.threshold=0"], seed=9)
+        assert Config().model_dump() == before
+        assert Config.load().model_dump() == before
+
+
+class TestRefusal:
+    """Every refusal is a ConfigError that names the key."""
+
+    @pytest.mark.parametrize(
+        ("key", "near"),
+        [
+            ("sed", "seed"),
+            ("learning.rnak", "learning.rank"),
+            ("learning.lerning_rate", "learning.learning_rate"),
+            ("awareness.treshold", "awareness.threshold"),
+            ("lerning.rank", "learning."),
+            ("rank", "learning.rank"),
+        ],
+    )
+    def test_an_unknown_key_names_the_nearest(self, key: str, near: str, toml: Any) -> None:
+        loads = (lambda: Config.load(None, [f"{key}=1"]), lambda: Config.load(toml(f"{key} = 1\n")))
+        for load in loads:
+            with pytest.raises(ConfigError) as caught:
+                load()
+            assert key.split(".")[0] in str(caught.value)
+            assert near in str(caught.value)
+
+    def test_an_unknown_keyword_names_the_nearest(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Config.load(metod="base")
+        assert "metod" in str(caught.value)
+        assert "method" in str(caught.value)
+
+    def test_every_unknown_key_is_named(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Config.load(None, ["sed=1", "learning.rnak=1", "learning.rank=0"])
+        assert "sed" in str(caught.value)
+        assert "learning.rnak" in str(caught.value)
+        assert "learning.rank" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("seed", "x"),
+            ("seed", "none"),
+            ("method", "tt-d2"),
+            ("budget_seconds", "0"),
+            ("budget_seconds", "nan"),
+            ("learning.rank", "0"),
+            ("learning.rank", "8.5"),
+            ("learning.rank", ""),
+            ("learning.learning_rate", "-1"),
+            ("learning.learning_rate", "inf"),
+            ("learning.learning_rate", "nan"),
+            ("learning.mode", "half"),
+            ("awareness.threshold", "1.02"),
+            ("awareness.threshold", "-0.1"),
+            ("awareness.threshold", "nan"),
+            ("awareness.estimator", "rss"),
+            ("augmentation.temperature", "0"),
+            ("augmentation.examples", "0"),
+            ("decoding.constrained", "maybe"),
+            ("decoding.max_new_tokens", "0"),
+            ("model.dtype", "int8"),
+        ],
+    )
+    def test_a_bad_value_names_the_key_wherever_it_stands(
+        self, key: str, value: str, toml: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = toml(f"{key} = {json.dumps(value)}\n")
+        loads = [lambda: Config.load(None, [f"{key}={value}"]), lambda: Config.load(path)]
+        if "." not in key:
+            loads.append(lambda: Config.load(**{key: value}))
+        for load in loads:
+            with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+                load()
+        monkeypatch.setenv(f"QUICKSTUDY_{key.replace('.', '__').upper()}", value)
+        with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+            Config.load()
+
+    @pytest.mark.parametrize(
+        "override",
+        ["learning.rank", "", "learning=5", "seed.x=1", "=5", "learning..rank=1", "a.b.c=1"],
+    )
+    def test_an_override_that_is_no_setting(self, override: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Config.load(None, [override])
+        assert override.split("=")[0].split(".")[0] in str(caught.value)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.lists(
+            st.text("abms.=_ 0", max_size=6)
+            | st.sampled_from([*KNOBS, "learning", "model"]).flatmap(
+                lambda key: st.text(max_size=5).map(lambda text: f"{key}{text}")
+            ),
+            max_size=3,
+        )
+    )
+    def test_any_override_is_taken_or_refused(self, overrides: list[str]) -> None:
+        with suppress(ConfigError):
+            Config.load(None, overrides)
+
+    def test_a_group_is_no_setting_in_a_file_either(self, toml: Any) -> None:
+        path = toml("learning = 5\n")
+        for overrides in ([], ["learning.rank=3"]):
+            with pytest.raises(ConfigError, match="learning"):
+                Config.load(path, overrides)
+
+    @pytest.mark.parametrize("content", ["seed =", "[learning", b'method = "\xff"'])
+    def test_a_file_that_is_no_toml_is_named(self, content: str | bytes, toml: Any) -> None:
+        path = toml(content)
+        with pytest.raises(ConfigError) as caught:
+            Config.load(path)
+        assert str(path) in str(caught.value)
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        for path in (tmp_path / "missing.toml", tmp_path):
+            with pytest.raises(ConfigError) as caught:
+                Config.load(path)
+            assert str(path) in str(caught.value)
+
+    def test_is_caught_with_all_other_errors(self) -> None:
+        assert issubclass(ConfigError, QuickstudyError)
+
+
+class TestRecord:
+    def test_settings_are_frozen(self) -> None:
+        loaded = Config.load()
+        with pytest.raises(ValueError, match="frozen"):
+            loaded.seed = 1  # type: ignore[misc]
+        with pytest.raises(ValueError, match="frozen"):
+            loaded.learning.rank = 1  # type: ignore[misc]
+
+    def test_every_setting_is_listed_with_its_default_and_described(self) -> None:
+        listed = list(config.settings())
+        assert len({name for name, _, _ in listed}) == len(listed)
+        for name, default, description in listed:
+            assert get(Config(), name) == default
+            assert description, f"{name} says nothing about itself"
+        assert set(KNOBS) <= {name for name, _, _ in listed}
+
+    def test_what_is_recorded_loads_again(self, toml: Any) -> None:
+        loaded = Config.load(None, ["learning.rank=3", "model.cache_dir=/x"], method="base")
+        recorded = json.loads(json.dumps(config.as_mapping(loaded)))
+        assert recorded["learning"]["rank"] == 3
+        lines = [as_toml({k: v for k, v in recorded.items() if not isinstance(v, dict | None)})]
+        for stage, values in recorded.items():
+            if isinstance(values, dict):
+                given_values = {k: v for k, v in values.items() if v is not None}
+                lines.append(f"[{stage}]\n{as_toml(given_values)}")
+        text = "\n".join(lines)
+        tomllib.loads(text)
+        assert Config.load(toml(text)) == loaded
