@@ -18,7 +18,6 @@ from pathlib import Path
 from rich.progress import track
 
 from quickstudy import Config, Improver
-from quickstudy.config import as_mapping
 from quickstudy.evals import stats, task
 from quickstudy.toolcalls import equal
 from quickstudy.types import STAGES
@@ -62,7 +61,7 @@ def main() -> None:
                 done[row] = record
     records = [done[row] for row, _ in numbered]
     summary = {"command": " ".join(sys.argv), "model": arguments.model.split("/")[-1]}
-    summary |= {"settings": as_mapping(config), **summarise(records)}
+    summary |= {"settings": config.model_dump(mode="json"), **summarise(records)}
     (arguments.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps({k: v for k, v in summary.items() if k != "settings"}, indent=2))
 

@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from quickstudy import catalog, reader, terminal
-from quickstudy.config import Config, as_mapping, settings
+from quickstudy.config import Config, settings
 from quickstudy.errors import QuickstudyError, RequestError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def demo(
         folder / "report.html",
         title="quickstudy demonstration",
         model=improver.model.name,
-        settings=as_mapping(loaded),
+        settings=loaded.model_dump(mode="json"),
         note=f"{totals} {note}",
     )
     out.print(terminal.demo_table(lines))

@@ -8,17 +8,21 @@ variables (`QUICKSTUDY_LEARNING__RANK=8`), `--set learning.rank=8`, keyword argu
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from quickstudy.errors import ConfigError
-
-ENVIRONMENT_PREFIX = "QUICKSTUDY_"
 
 
 class Stage(BaseModel):
@@ -100,8 +104,16 @@ class LearningConfig(Stage):
     stop_loss: float = Field(0.02, ge=0, description="nats a token; training stops below this loss")
 
 
-class Config(Stage):
+class Config(BaseSettings):
     """All settings."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="QUICKSTUDY_",
+        env_nested_delimiter="__",
+        env_parse_none_str="none",
+    )
 
     method: Literal["tt-si", "base"] = Field(
         "tt-si", description="tt-si: practise when unsure; base: the draft is the answer"
@@ -132,46 +144,53 @@ class Config(Stage):
         Raises:
             ConfigError: names the key, its value and the nearest known key.
         """
-        merged: dict[str, Any] = {}
-        if file is not None:
-            try:
-                merged = tomllib.loads(file.read_text())
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot read the settings file {file}: {error.strerror}"
-                ) from error
-            except tomllib.TOMLDecodeError as error:
-                raise ConfigError(f"{file} is no TOML: {error}") from error
-        for key, text in _environment():
-            _place(merged, key, text)
+        given: dict[str, Any] = {}
         for override in overrides:
             key, separator, text = override.partition("=")
             if not separator:
                 raise ConfigError(f"--set takes stage.field=value, got {override!r}")
-            _place(merged, key.strip(), text.strip())
-        merged.update({key: value for key, value in settings.items() if value is not None})
+            _place(given, key.strip(), text.strip())
+        given.update({key: value for key, value in settings.items() if value is not None})
         try:
-            return cls.model_validate(merged)
+            return _with_file(file)(**given)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+        except SettingsError as error:
+            raise ConfigError(f"a QUICKSTUDY_ environment variable: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"cannot read the settings file {file}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{file} is no TOML: {error}") from error
 
 
-def settings(stage: type[Stage] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def _with_file(file: Path | None) -> type[Config]:
+    """`Config` that also reads a TOML file, below the environment."""
+    if file is None:
+        return Config
+    file.open("rb").close()  # the source passes over a missing file in silence
+
+    class FromFile(Config):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    return FromFile
+
+
+def settings(stage: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Yields every setting as (dotted name, default, description)."""
     for name, field in stage.model_fields.items():
         if isinstance(field.default, Stage):
             yield from settings(type(field.default), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field.default, field.description or ""
-
-
-def _environment() -> Iterator[tuple[str, str]]:
-    known = {name for name, _, _ in settings()}
-    for variable, text in os.environ.items():
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            if key in known:  # other tools may use the prefix for switches of their own
-                yield key, text
 
 
 def _place(merged: dict[str, Any], key: str, text: str) -> None:
@@ -195,8 +214,3 @@ def _explain(error: ValidationError) -> str:
         else:
             lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
     return "\n".join(lines)
-
-
-def as_mapping(config: Config) -> Mapping[str, Any]:
-    """The settings as JSON values, for records."""
-    return config.model_dump(mode="json")

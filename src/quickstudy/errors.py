@@ -29,7 +29,7 @@ class ModelError(QuickstudyError):
     """The model cannot be found, read or used."""
 
 
-class PracticeFailed(QuickstudyError):
+class PracticeFailed(QuickstudyError):  # noqa: N818 - an outcome that is recorded, not a fault
     """The unsure path cannot go on; the draft stands."""
 
 

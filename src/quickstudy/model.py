@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GgufConfig
 
 from quickstudy import catalog
@@ -66,7 +66,7 @@ class Context:
 class LanguageModel:
     """A chat model: weights that are never written, tokenizer, chat template."""
 
-    def __init__(self, network: nn.Module, tokenizer: Any, name: str) -> None:
+    def __init__(self, network: Any, tokenizer: Any, name: str) -> None:
         self.network: Any = network.eval()
         # The last positions of a longer pass are a strided view, for which torch multiplies in
         # batches and copies the whole output matrix first: 0.6 s a pass on a 0.5B model's CPU
@@ -99,7 +99,7 @@ class LanguageModel:
             where = _converted(source.path, dtype, cache_dir) if source.kind == "gguf" else None
             folder = str(where or source.path or spec)
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            with _quiet():
+            with _Quiet():
                 network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
             raise ModelError(f"cannot load {spec!r}: {error}") from error
@@ -108,11 +108,13 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        device: torch.device = next(self.network.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
+        dtype: torch.dtype = next(self.network.parameters()).dtype
+        return dtype
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
@@ -363,7 +365,7 @@ def _converted(gguf: Path | None, dtype: torch.dtype, cache_dir: Path) -> Path:
             "name another folder with --set model.cache_dir=FOLDER"
         ) from error
     try:
-        with _quiet():
+        with _Quiet():
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             network = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
@@ -383,7 +385,7 @@ def _converted(gguf: Path | None, dtype: torch.dtype, cache_dir: Path) -> Path:
     return folder
 
 
-class _quiet:
+class _Quiet:
     """Silences transformers' progress bars and notes while it loads."""
 
     def __enter__(self) -> None:

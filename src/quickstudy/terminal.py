@@ -64,7 +64,7 @@ def explain(console: Console, answer: Answer) -> None:
 
 
 def demo_table(lines: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a request; a line is `Answer.to_json()` with `request`, `draft_correct`, `correct`."""
+    """One row a request; a line is what `evals.demo.graded` gives."""
     table = Table(title_justify="left", pad_edge=False)
     for heading, justify in (
         ("request", "left"), ("certainty", "right"), ("practised", "left"), ("draft", "left"),

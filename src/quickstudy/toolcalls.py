@@ -4,11 +4,11 @@ A *call format* is how one model family writes calls. Small models speak one nat
 wrecked by practice in another, so the format of the draft is read here (`read`), and practice
 examples are written in it (`write`). Model output is data: `read` never raises.
 
-| format   | looks like                                                         | spoken by          |
-|----------|--------------------------------------------------------------------|--------------------|
-| `fenced` | a Markdown block ```` ```json ```` holding an object, or a list    | Qwen2.5-Coder      |
-| `tagged` | `<tool_call>` JSON object `</tool_call>`, once a call              | Qwen2.5, Hermes    |
-| `json`   | a bare JSON list of objects                                        | our system prompt  |
+| format   | looks like                                                      | spoken by       |
+|----------|-----------------------------------------------------------------|-----------------|
+| `fenced` | a Markdown block ```` ```json ```` holding an object, or a list | Qwen2.5-Coder   |
+| `tagged` | `<tool_call>` JSON object `</tool_call>`, once a call           | Qwen2.5, Hermes |
+| `json`   | a bare JSON list of objects                                     | our own prompt  |
 
 (transformers' own `tokenizer.parse_response` needs a response template in the tokenizer; files
 converted from GGUF have none, and it knows no fenced blocks, so reading is done here.)

@@ -61,7 +61,7 @@ def ground(value: Any, schema: Mapping[str, Any], text: str) -> Ground:
     """Judges one argument value against the request's text."""
     if value is None or value == "" or value == [] or value == {}:
         return Ground(Status.INVENTED)  # an empty value states nothing
-    if isinstance(value, bool) or isinstance(value, dict):
+    if isinstance(value, bool | dict):
         return Ground(Status.UNCLEAR)
     if isinstance(value, list):
         return _ground_list(value, schema, text)

@@ -173,7 +173,7 @@ def _fresh(
 def _number_like(surface: str, number: int | float) -> str:
     if "," in surface:
         return f"{number:,}"
-    spelt = {value: word for word, value in NUMBER_WORDS.items()}
+    spelt = {float(value): word for word, value in NUMBER_WORDS.items()}
     return (
         spelt.get(number, str(number)) if surface.isalpha() or "-" in surface[1:] else str(number)
     )

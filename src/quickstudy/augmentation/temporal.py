@@ -18,9 +18,9 @@ import dateparser
 
 Kind = Literal["date", "time", "relative"]
 
-_MONTHS = "January February March April May June July August September October November December"
 _MONTH = (
-    "(?:" + "|".join(f"{m[:3]}(?:{m[3:]})?" if m != "May" else m for m in _MONTHS.split()) + r")\.?"
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?"
+    r"|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
 _HOURS = "twelve one two three four five six seven eight nine ten eleven".split()
 _HOUR_WORD = f"(?:{'|'.join(_HOURS)})"
@@ -31,10 +31,10 @@ _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("date", rf"{_MONTH} {_DAY}(?:,? \d{{4}})?|(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? \d{{4}})?"),
     ("time", r"\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"),
     ("time", rf"(?:half|(?:a )?quarter) (?:past|to) (?:{_HOUR_WORD}|\d{{1,2}}){_PART}"),
-    ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}})(?: o'clock{_PART}|(?: in the (?:morning|afternoon|evening)))"),
+    ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}})(?: o'clock{_PART}| in the (?:morn|afternoon|even)(?:ing)?)"),
     ("relative", r"today|tonight|tomorrow|yesterday|now|noon|midnight|morning|afternoon|evening"),
     ("relative", r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|weekend"),
-    ("relative", r"(?:this|next|last|past|coming|\d+|few|couple of) (?:hour|day|week|month|quarter|year)s?"),
+    ("relative", r"(?:this|next|last|past|coming|\d+|few) (?:hour|day|week|month|quarter|year)s?"),
     ("relative", rf"{_MONTH}(?: \d{{4}})?|(?:19|20)\d\d"),
 )  # fmt: skip
 _FIND = re.compile(
@@ -184,7 +184,7 @@ def _like(surface: str, moment: datetime) -> str:
         return f"{moment.day}{_suffix(moment.day) if match.group(1) else ''}"
 
     def clock(match: re.Match[str]) -> str:
-        hour, minute, gap, half = match.groups()
+        _, minute, gap, half = match.groups()
         told = moment.strftime("%p").lower()
         told = "".join(a.upper() if b.isupper() else a for a, b in zip(told, half, strict=False))
         if "." in half:
@@ -198,7 +198,7 @@ def _like(surface: str, moment: datetime) -> str:
         if surface[0].isdigit() and _parses(surface, format):
             text = moment.strftime(format)
             return text if surface[0] == "0" or len(text) == len(surface) else text.lstrip("0")
-    if re.search(rf"half|quarter|o'clock| in the | at night", surface):
+    if re.search(r"half|quarter|o'clock| in the | at night", surface):
         return _clock_words(surface, moment)
     text = re.sub(r"\d{4}", f"{moment:%Y}", surface)
     text = re.sub(_MONTH, month, text, flags=re.IGNORECASE)

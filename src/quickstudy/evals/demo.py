@@ -62,7 +62,7 @@ def totals(lines: Sequence[Mapping[str, Any]]) -> str:
     broken = sum(line["draft_correct"] and not line["correct"] for line in lines)
     seconds = sum(sum(line["episode"]["seconds"].values()) for line in lines)
     return (
-        f"{len(lines)} requests, {len(practised)} practised: {before} drafts right, {after} answers "
-        f"right ({fixed} fixed, {broken} broken) in {seconds:.0f} s. "
+        f"{len(lines)} requests, {len(practised)} practised: {before} drafts right, {after} "
+        f"answers right ({fixed} fixed, {broken} broken) in {seconds:.0f} s. "
         "That shows how it works; a dozen requests measure nothing."
     )

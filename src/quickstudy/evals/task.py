@@ -4,7 +4,7 @@ A row of the tool-calling benchmarks looks like
 
     {"query": "Tell me the engagement metrics for the Facebook post with the ID ...",
      "tools": [{"name": "retrievePostMetrics", "description": "...",
-                "parameters": {"platform": {"type": "str", "description": "...", "required": true}}}],
+                "parameters": {"platform": {"type": "str", "required": true, ...}}}],
      "answers": [{"name": "getSocialMediaEngagement", "arguments": {"platform": "Facebook"}}]}
 
 where a type is spelt in several ways. Rows in OpenAI form (`messages`, `tools`, `expected`) are

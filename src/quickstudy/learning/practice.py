@@ -109,7 +109,7 @@ def _train(
             raise PracticeDiverged(f"the practice loss is {losses[-1]} at step {step + 1}")
         if losses[-1] < config.stop_loss:
             break
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return tuple(losses), known
