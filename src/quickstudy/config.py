@@ -65,7 +65,7 @@ class AwarenessConfig(Stage):
         " Softmax Scoring over whole calls forked from the draft; rss-names: over the tools' names",
     )
     threshold: float = Field(
-        0.9,
+        0.8,
         ge=0,
         le=1.01,
         description="tau: practises only if certainty < threshold; 0 never, 1.01 always",

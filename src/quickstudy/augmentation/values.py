@@ -71,7 +71,9 @@ def by_shape(value: str, rng: random.Random) -> str | None:
     # a code such as JFK123 keeps its letters' shape; a name with a number keeps its words
     if " " in value:
         return re.sub(r"\d", lambda m: letter(m.group()), value)
-    return re.sub(r"[A-Za-z0-9]+", shaped, value)
+    ending = re.search(r"\.[a-z][a-z0-9]{1,4}$", value)  # of a file or a host: it stays
+    cut = ending.start() if ending else len(value)
+    return re.sub(r"[A-Za-z0-9]+", shaped, value[:cut]) + value[cut:]
 
 
 def fresh_text(
