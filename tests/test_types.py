@@ -27,7 +27,7 @@ from quickstudy.types import (
     ToolCall,
 )
 
-CHEAP = settings(deadline=None, max_examples=150)
+CHEAP = settings(deadline=None, max_examples=120)
 
 
 def nested(depth: int, key: str | None = None, core: Any = None) -> Any:

@@ -51,6 +51,7 @@ class DecodingConfig(Stage):
     constrained: bool = Field(
         True, description="calls are decoded under the tools' schemas; plain words stay possible"
     )
+    max_calls: int = Field(8, ge=1, description="calls in one answer at most, when constrained")
     max_new_tokens: int = Field(
         256, ge=1, description="an answer is cut off after this many tokens"
     )

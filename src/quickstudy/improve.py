@@ -107,7 +107,9 @@ class Improver:
     def _grammar(self, request: Request, only: CallFormat | None = None) -> Grammar | None:
         if not request.tools or not self.config.decoding.constrained:
             return None
-        return toolcalls.grammar(request.tools, self.model.single_tokens, only)
+        return toolcalls.grammar(
+            request.tools, self.model.single_tokens, only, self.config.decoding.max_calls
+        )
 
     def _decode(self, context: Context, grammar: Grammar | None, deadline: Deadline) -> Generation:
         return self.decoder.decode(

@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, Gguf
 from quickstudy import catalog
 from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
-from quickstudy.prompts import prompt
+from quickstudy.prompts import dialogue
 from quickstudy.toolcalls import CallFormat, write
 from quickstudy.types import Message, Request, Tool
 
@@ -280,11 +280,10 @@ def _with_tool_prompt(
     messages: Sequence[Message], tools: Sequence[Tool], call_format: CallFormat
 ) -> list[Message]:
     """Tools, past calls and results told in words, for templates that know none of them."""
-    text = prompt("tools", tools=[tool.to_openai()["function"] for tool in tools])
+    told = dialogue("tools", tools=[tool.to_openai()["function"] for tool in tools])
     rest = list(messages)
     if rest[0].role == "system":
-        text = f"{rest.pop(0).content}\n\n{text}"
-    told = [Message("system", text)]
+        told[0] = Message("system", f"{rest.pop(0).content}\n\n{told[0].content}")
     for message in rest:
         if message.tool_calls:
             calls = write(message.tool_calls, call_format, tools)

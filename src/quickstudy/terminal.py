@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -65,20 +66,20 @@ def explain(console: Console, answer: Answer) -> None:
 
 def demo_table(lines: Sequence[Mapping[str, Any]]) -> Table:
     """One row a request; a line is what `evals.demo.graded` gives."""
-    table = Table(title_justify="left", pad_edge=False)
-    for heading, justify in (
-        ("request", "left"), ("certainty", "right"), ("practised", "left"), ("draft", "left"),
-        ("final", "left"), ("draft s", "right"), ("synthesis s", "right"), ("practice s", "right"),
-        ("answer s", "right"), ("all s", "right"),
-    ):  # fmt: skip
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("request", no_wrap=True, min_width=20, max_width=40)
+    table.add_column("certainty", justify="right")
+    for heading in ("practised", "draft", "final"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("draft s", "write s", "train s", "final s", "all s"):
+        table.add_column(heading, justify="right", max_width=5)
     for line in lines:
         episode, seconds = line["episode"], line["episode"]["seconds"]
         certainty = episode["certainty"]
         table.add_row(
-            Text(_cut(line["request"], 44)),
+            Text(line["request"], overflow="ellipsis"),
             "–" if certainty is None else f"{certainty:.2f}",
-            "yes" if episode["practised"] else "no (fell back)" if episode["fallback"] else "no",
+            "yes" if episode["practised"] else "fell back" if episode["fallback"] else "no",
             _mark(line["draft_correct"]),
             _mark(line["correct"]),
             f"{seconds['prefill'] + seconds['draft']:.1f}",
@@ -102,11 +103,7 @@ def _reply(reply: Any) -> str:
 
 
 def _mark(right: bool) -> str:
-    return "[green]✓ right[/]" if right else "[red]✗ wrong[/]"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return "[green]✓[/]" if right else "[red]✗[/]"
 
 
 def _json(value: Any) -> str:

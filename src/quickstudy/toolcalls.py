@@ -107,8 +107,13 @@ class Grammar:
     lark: str
 
 
-def grammar(tools: Sequence[Tool], special: Mapping[str, int], only: CallFormat | None) -> Grammar:
-    """Every reply the tools allow: calls that satisfy the schemas, or plain words.
+def grammar(
+    tools: Sequence[Tool],
+    special: Mapping[str, int],
+    only: CallFormat | None = None,
+    max_calls: int = 8,
+) -> Grammar:
+    """Every reply the tools allow: up to `max_calls` calls that satisfy the schemas, or words.
 
     `special` maps texts that are single tokens of the tokenizer to their ids (`<tool_call>` is
     one in Qwen2.5 and must then be produced as that token). `only` limits calls to one format;
@@ -122,10 +127,11 @@ def grammar(tools: Sequence[Tool], special: Mapping[str, int], only: CallFormat 
     }
     schema = {"anyOf": [_call_schema(tool) for tool in tools], "x-guidance": options}
     start, end = (_literal(tag, special) for tag in ("<tool_call>", "</tool_call>"))
+    more = f"{{0,{max_calls - 1}}}"  # small models repeat themselves without end
     rules = {
-        "tagged": f'{start} "\\n" call "\\n" {end} ("\\n" {start} "\\n" call "\\n" {end})*',
+        "tagged": f'{start} "\\n" call "\\n" {end} ("\\n" {start} "\\n" call "\\n" {end}){more}',
         "fenced": '"```json\\n" (call | json) "\\n```"',
-        "json": '"[" call (", " call)* "]"',
+        "json": f'"[" call (", " call){more} "]"',
     }
     formats = [only] if only else list(rules)
     lines = [f"start: {' | '.join([*formats, 'PLAIN'])}"]

@@ -230,7 +230,7 @@ class TestLoad:
             load(tmp_path / "missing.json")
         assert "missing.json" in str(caught.value)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=100)
     @given(st.sampled_from([SEALTOOL, OPENAI]), st.data())
     def test_a_spoilt_row_is_read_or_named(
         self, tmp_path_factory: pytest.TempPathFactory, row: dict[str, Any], data: st.DataObject

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from quickstudy import toolcalls
 from quickstudy.augmentation.author import Author
-from quickstudy.augmentation.grounding import Status, ground
+from quickstudy.augmentation.grounding import Status, ground_all
 from quickstudy.augmentation.substitution import Analysis
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness.estimators import name_log_probs
@@ -77,18 +77,13 @@ def round_trip(
     ]
 
 
-def ungroundable(example: Example, request: Request) -> list[dict[str, object]]:
-    """For each call, the values whose truth words cannot show: exempt if the round trip holds."""
+def ungroundable(example: Example, request: Request) -> list[set[str]]:
+    """For each call, the arguments whose truth words cannot show but a round trip can."""
     exempt = []
     for call in example.tool_calls:
         tool = request.tool(call.name)
-        values: dict[str, object] = {}
-        for name, value in call.arguments.items():
-            schema = tool.properties.get(name) if tool else None
-            found = ground(value, schema if isinstance(schema, dict) else {}, example.user_text)
-            if found.status is Status.UNCLEAR:
-                values[name] = value
-        exempt.append(values)
+        found = ground_all(call.arguments, tool.properties if tool else {}, example.user_text)
+        exempt.append({name for name, g in found.items() if g.status is Status.UNCLEAR})
     return exempt
 
 

@@ -149,8 +149,10 @@ def _ground_text(value: str, schema: Mapping[str, Any], text: str) -> Ground:
     surface = find_surface(value.strip(), text)
     if surface is not None:
         return Ground(Status.STATED, surface)
+    if "enum" in schema:
+        return Ground(Status.UNCLEAR)  # a choice among few: it may be meant in other words
     words = [w for w in re.findall(r"\w+", value.lower()) if len(w) > 2 and w not in _STOP_WORDS]
-    if not words or re.fullmatch(r"[A-Z]{2,4}", value):
+    if not words or re.fullmatch(r"[A-Z]{2,4}|\w{1,3}", value):
         return Ground(Status.UNCLEAR)  # a code: it may stand for a word of the request
     told = re.findall(r"\w+", text.lower())
     if any(_akin(word, other) for word in words for other in told):
@@ -181,7 +183,7 @@ def _ground_moment(value: str, formats: list[str], stated: str | None, text: str
 
 
 def _akin(word: str, other: str) -> bool:
-    """Same word up to its ending or spelling (`nurse`, `nurses`)."""
+    """Same word up to its ending or spelling (`nurse`, `nurses`), or its abbreviation."""
     if len(word) < 4 or len(other) < 4:
-        return word == other
+        return word == other or (len(word) == 3 and other.startswith(word))
     return word[:5] == other[:5] or bool(fuzz.ratio(word, other) >= 80)

@@ -12,11 +12,12 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from quickstudy.augmentation import temporal, values
-from quickstudy.augmentation.grounding import NUMBER_WORDS, Ground, Status, ground_all, numbers
-from quickstudy.types import Example, Message, Request, Tool, ToolCall
+from quickstudy.augmentation.grounding import NUMBER_WORDS, Ground, Status, ground_all
+from quickstudy.types import Example, Request, Tool, ToolCall
 
 Writer = Callable[[Sequence[tuple[str, Tool, str]]], list[list[str]]]
 
@@ -30,6 +31,15 @@ class Slot:
     value: Any
     schema: Mapping[str, Any]
     ground: Ground
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A replacement: the words for the request, the value for the call, the moment if it is one."""
+
+    words: str
+    value: Any
+    moment: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def analyse(request: Request, draft: Sequence[ToolCall]) -> Analysis:
             raw = tool.properties.get(name) if tool else None
             schema = raw if isinstance(raw, Mapping) else {}
             found = grounds[name]
-            if found.status is Status.INVENTED and tool and droppable(name, value, tool):
+            if found.status is Status.INVENTED and tool and droppable(name, tool):
                 continue
             arguments[name] = value
             if _varies(value, found):
@@ -68,20 +78,13 @@ def analyse(request: Request, draft: Sequence[ToolCall]) -> Analysis:
     return Analysis(tuple(slots), tuple(kept), tuple(calls))
 
 
-def droppable(name: str, value: Any, tool: Tool) -> bool:
-    """Whether an invented argument may be left out.
+def droppable(name: str, tool: Tool) -> bool:
+    """Whether an argument may be left out: anything the schema does not mark as required.
 
-    Where the schema marks what is required, all else. Where it marks nothing, that an argument
-    is optional is a guess, so only values copied from the tool's own description, or empty ones,
-    count as invented.
+    A clearly invented value cannot be right, so leaving it out loses nothing even where a schema
+    marks nothing as required. What did harm there was calling reworded values invented.
     """
-    if "required" in tool.parameters:
-        return name not in tool.required
-    if value in (None, "", [], {}):
-        return True
-    schema = tool.properties.get(name)
-    described = str(schema) if isinstance(schema, Mapping) else ""
-    return isinstance(value, str) and value.lower() in described.lower()
+    return name not in tool.required
 
 
 def substitute(
@@ -96,25 +99,34 @@ def substitute(
         return
     asks = _asks(request, analysis, count)
     written = dict(zip([a[0:1] + a[2:] for a in asks], write(asks), strict=True)) if asks else {}
-    taken = {surface.lower() for surface in _surfaces(analysis)}
+    taken = {slot.ground.surface.lower() for slot in analysis.slots}
     for _ in range(count):
-        swap: dict[str, str] = {}
+        swap: dict[str, Fresh] = {}
         calls = [dict(call.arguments) for call in analysis.calls]
+        # longest first: a year inside a date follows the date
         for slot in sorted(analysis.slots, key=lambda s: -len(s.ground.surface)):
-            fresh = _fresh(slot, swap, written.get((slot.name, str(slot.value)), []), taken, rng)
-            if fresh is None:
-                break
-            swap[slot.ground.surface], calls[slot.call][slot.name] = fresh
-            taken.add(fresh[0].lower())
-        else:
-            yield Example(
-                tuple(_swapped(message, swap) for message in request.messages),
-                tuple(
-                    ToolCall(call.name, arguments)
-                    for call, arguments in zip(analysis.calls, calls, strict=True)
-                ),
-                "substitution",
-            )
+            options = written.get((slot.name, str(slot.value)), [])
+            fresh = _follow(slot, swap) or _fresh(slot, options, taken, rng)
+            if fresh is not None:
+                swap.setdefault(slot.ground.surface, fresh)
+                taken.add(fresh.words.lower())
+                calls[slot.call][slot.name] = fresh.value
+        words = {surface: fresh.words for surface, fresh in swap.items()}
+        # a value kept as the draft has it may tell the user's other values in passing
+        for kept, arguments in zip(analysis.kept, calls, strict=True):
+            told = {n: _swapped(v, words) for n, v in kept.items() if isinstance(v, str)}
+            arguments.update({n: v for n, v in told.items() if v != kept[n]})
+        yield Example(
+            tuple(
+                m if m.role == "system" else replace(m, content=_swapped(m.content, words))
+                for m in request.messages
+            ),
+            tuple(
+                ToolCall(call.name, arguments)
+                for call, arguments in zip(analysis.calls, calls, strict=True)
+            ),
+            "substitution",
+        )
 
 
 def _varies(value: Any, found: Ground) -> bool:
@@ -123,10 +135,6 @@ def _varies(value: Any, found: Ground) -> bool:
     if found.phrase is not None:
         return found.phrase.moment is not None
     return found.status is Status.STATED and (isinstance(value, str) or not isinstance(value, bool))
-
-
-def _surfaces(analysis: Analysis) -> set[str]:
-    return {slot.ground.surface for slot in analysis.slots}
 
 
 def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, Tool, str]]:
@@ -141,48 +149,67 @@ def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, T
     return asks
 
 
-def _fresh(
-    slot: Slot,
-    swap: Mapping[str, str],
-    written: list[str],
-    taken: set[str],
-    rng: random.Random,
-) -> tuple[str, Any] | None:
-    """(words for the request, value for the call); None if no fresh value was found."""
+def _follow(slot: Slot, swap: Mapping[str, Fresh]) -> Fresh | None:
+    """What the slot becomes because its words are, or are part of, words already replaced."""
+    surface = slot.ground.surface
+    if surface in swap:
+        return _again(slot, swap[surface])
+    for longer, fresh in swap.items():
+        if re.search(rf"(?<!\w){re.escape(surface)}(?!\w)", longer) and fresh.moment is not None:
+            year = str(fresh.moment.year)
+            if re.fullmatch(r"\d{4}", surface) and year in fresh.words:
+                return Fresh(year, int(year) if isinstance(slot.value, int) else year)
+    return None
+
+
+def _again(slot: Slot, fresh: Fresh) -> Fresh:
+    """The same fresh words, as this slot writes them."""
+    if fresh.moment is not None and slot.ground.phrase is not None:
+        return Fresh(fresh.words, _formatted(slot, fresh.moment), fresh.moment)
+    if isinstance(slot.value, str) == isinstance(fresh.value, str):
+        return fresh
+    return Fresh(fresh.words, fresh.words if isinstance(slot.value, str) else fresh.value)
+
+
+def _fresh(slot: Slot, written: list[str], taken: set[str], rng: random.Random) -> Fresh | None:
+    """Another value and its words; None if there is none, and then both stay as they are."""
     surface, phrase = slot.ground.surface, slot.ground.phrase
     if phrase is not None:
-        stated = temporal.stated_format(slot.schema)
         words, moment = temporal.fresh(phrase, rng)
-        # in the format the schema states, whatever the draft wrote: that is the lesson
-        said = temporal.formats_of(str(slot.value), None)
-        format = stated or next(f for f in said if temporal.says(str(slot.value), f, phrase))
-        return words, moment.strftime(format)
+        return Fresh(words, _formatted(slot, moment), moment)
     if isinstance(slot.value, str):
-        text = swap.get(surface) or values.fresh_text(slot.value, slot.schema, written, taken, rng)
+        text = values.fresh_text(slot.value, slot.schema, written, taken, rng)
         if text is None:
             return None
         if "enum" in slot.schema:
-            return (text.capitalize() if surface[:1].isupper() else text), text
-        return text, text
+            return Fresh(text.capitalize() if surface[:1].isupper() else text, text)
+        return Fresh(text, text)
     number = values.fresh_number(slot.value, slot.schema, rng)
-    if surface in swap:
-        number = type(slot.value)(dict(numbers(swap[surface])).get(swap[surface], number))
-    return _number_like(surface, number), number
+    return Fresh(_number_like(surface, number), number)
+
+
+def _formatted(slot: Slot, moment: datetime) -> str:
+    # in the format the schema states, whatever the draft wrote: that is the lesson
+    stated = temporal.stated_format(slot.schema)
+    if stated is None:
+        phrase = slot.ground.phrase
+        said = temporal.formats_of(str(slot.value), None)
+        stated = next(f for f in said if phrase and temporal.says(str(slot.value), f, phrase))
+    return moment.strftime(stated)
 
 
 def _number_like(surface: str, number: int | float) -> str:
     if "," in surface:
         return f"{number:,}"
+    in_words = surface.isalpha() or "-" in surface[1:]
     spelt = {float(value): word for word, value in NUMBER_WORDS.items()}
-    return (
-        spelt.get(number, str(number)) if surface.isalpha() or "-" in surface[1:] else str(number)
-    )
+    return spelt.get(number, str(number)) if in_words else str(number)
 
 
-def _swapped(message: Message, swap: Mapping[str, str]) -> Message:
-    """The message with all surfaces replaced at once, so that no fresh value is replaced again."""
-    if message.role == "system":
-        return message
-    longest_first = sorted(swap, key=len, reverse=True)
+def _swapped(text: str, words: Mapping[str, str]) -> str:
+    """The text with all surfaces replaced at once, so that no fresh value is replaced again."""
+    if not words:
+        return text
+    longest_first = sorted(words, key=len, reverse=True)
     pattern = re.compile("|".join(rf"(?<!\w){re.escape(s)}(?!\w)" for s in longest_first))
-    return replace(message, content=pattern.sub(lambda m: swap[m.group()], message.content))
+    return pattern.sub(lambda match: words[match.group()], text)

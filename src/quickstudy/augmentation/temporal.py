@@ -23,14 +23,23 @@ _MONTH = (
     r"|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
 _HOURS = "twelve one two three four five six seven eight nine ten eleven".split()
+_PARTS = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20, "twenty-five": 25}
 _HOUR_WORD = f"(?:{'|'.join(_HOURS)})"
+_ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth"
+    " fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth twenty-first"
+    " twenty-second twenty-third twenty-fourth twenty-fifth twenty-sixth twenty-seventh"
+    " twenty-eighth twenty-ninth thirtieth thirty-first"
+).split()
+_ORDINAL = f"(?:{'|'.join(sorted(_ORDINALS, key=len, reverse=True))})"
+_MINUTES = "(?:twenty-five|twenty|five|ten)(?: minutes)?"
 _PART = r"(?: in the (?:morning|afternoon|evening)| at night)?"
-_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_DAY = rf"(?:\d{{1,2}}(?:st|nd|rd|th)?|{_ORDINAL})"
 _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("date", r"\d{4}-\d{2}-\d{2}|\d{4}/\d{2}/\d{2}|\d{1,2}[/.]\d{1,2}[/.]\d{4}"),
     ("date", rf"{_MONTH} {_DAY}(?:,? \d{{4}})?|(?:the )?{_DAY} (?:of )?{_MONTH}(?:,? \d{{4}})?"),
     ("time", r"\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"),
-    ("time", rf"(?:half|(?:a )?quarter) (?:past|to) (?:{_HOUR_WORD}|\d{{1,2}}){_PART}"),
+    ("time", rf"(?:half|(?:a )?quarter|{_MINUTES}) (?:past|to) (?:{_HOUR_WORD}|\d{{1,2}}){_PART}"),
     ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}}) o'clock{_PART}"),
     ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}}) in the (?:morning|afternoon|evening)"),
     ("relative", r"today|tonight|tomorrow|yesterday|now|noon|midnight|morning|afternoon|evening"),
@@ -128,7 +137,7 @@ def fresh(phrase: Phrase, rng: random.Random) -> tuple[str, datetime]:
     if phrase.kind == "time":
         step = 60 if phrase.moment.minute == 0 else 5
         moment = phrase.moment + timedelta(minutes=step * rng.randint(1, 600 // step))
-        if re.search(r"half|quarter|o'clock| in the | at night", phrase.surface):
+        if re.search(r" past | to |o'clock| in the | at night", phrase.surface):
             moment = phrase.moment + timedelta(hours=rng.choice((1, 2, 3)))
     else:
         moment = phrase.moment + timedelta(days=rng.randint(20, 330))
@@ -142,7 +151,9 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
         return _time(surface)
     order = "YMD" if re.match(r"\d{4}", surface) else "MDY"
     return dateparser.parse(
-        surface,
+        re.sub(
+            _ORDINAL, lambda m: str(_ORDINALS.index(m.group().lower()) + 1), surface, flags=re.I
+        ),
         languages=["en"],
         settings={
             "DATE_ORDER": order,
@@ -154,17 +165,16 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
 
 def _time(surface: str) -> datetime | None:
     text = surface.lower().replace(".", "")
-    words = re.search(
-        rf"(?:(half|quarter) (past|to) )?({_HOUR_WORD}|\d{{1,2}})(?::(\d\d))?(?::(\d\d))?", text
-    )
+    part_of_hour = rf"(?:(half|quarter|{_MINUTES}) (past|to) )?"
+    words = re.search(rf"{part_of_hour}({_HOUR_WORD}|\d{{1,2}})(?::(\d\d))?(?::(\d\d))?", text)
     if words is None:
         return None
     part, side, hour_text, minute, second = words.groups()
     hour = _HOURS.index(hour_text) or 12 if hour_text in _HOURS else int(hour_text)
     total = hour * 60 + int(minute or 0)
-    total += {"half": 30, "quarter": 15}.get(part or "", 0) * (-1 if side == "to" else 1)
+    total += _PARTS.get((part or "").removesuffix(" minutes"), 0) * (-1 if side == "to" else 1)
     late = re.search(r"\d ?pm\b|afternoon|evening|at night", text)
-    if late and hour < 12:
+    if late and total < 720:
         total += 720
     if re.search(r"\d ?am\b|morning", text) and hour == 12:
         total -= 720
@@ -199,10 +209,11 @@ def _like(surface: str, moment: datetime) -> str:
         if surface[0].isdigit() and _parses(surface, format):
             text = moment.strftime(format)
             return text if surface[0] == "0" or len(text) == len(surface) else text.lstrip("0")
-    if re.search(r"half|quarter|o'clock| in the | at night", surface):
+    if re.search(r" past | to |o'clock| in the | at night", surface):
         return _clock_words(surface, moment)
     text = re.sub(r"\d{4}", f"{moment:%Y}", surface)
     text = re.sub(_MONTH, month, text, flags=re.IGNORECASE)
+    text = re.sub(_ORDINAL, _ORDINALS[moment.day - 1], text, flags=re.IGNORECASE)
     return re.sub(r"(?<!\d)\d{1,2}(?!\d)(st|nd|rd|th)?", day, text)
 
 
@@ -210,9 +221,10 @@ def _clock_words(surface: str, moment: datetime) -> str:
     hour = (moment.hour + (1 if " to " in surface else 0)) % 12
 
     def told(match: re.Match[str]) -> str:
-        return str(hour or 12) if match.group().isdigit() else _HOURS[hour]
+        return match.group(1) + (str(hour or 12) if match.group(2).isdigit() else _HOURS[hour])
 
-    text = re.sub(rf"\b(?:{_HOUR_WORD}|\d{{1,2}})\b", told, surface, count=1)
+    hour_at = rf"( (?:past|to) |^)({_HOUR_WORD}|\d{{1,2}})\b(?! (?:past|to|minutes) )"
+    text = re.sub(hour_at, told, surface, count=1, flags=re.IGNORECASE)
     part = "morning" if moment.hour < 12 else "afternoon" if moment.hour < 18 else "evening"
     return re.sub(r"in the \w+|at night", f"in the {part}", text)
 

@@ -23,6 +23,7 @@ _SENTENCES = (
     "The train is late again",
     "Thanks for all your help last week",
 )
+_ARTICLE = re.compile(r"(?:the|an?|my|your)\b", re.IGNORECASE)
 _LISTED = re.compile(r"(?:e\.g\.?|for example|such as|i\.e\.?)[,:]?\s*([^)]*)", re.IGNORECASE)
 
 
@@ -88,27 +89,32 @@ def fresh_text(
     Args:
         written: alternatives the model wrote, used after the free sources.
     """
-    options = [other for other in listed(schema) if _fits(other, value)]
-    if "enum" not in schema:
-        shaped = by_shape(value, rng)
-        if shaped is not None:
-            options = [shaped]
-        options = rng.sample(options, len(options)) + written
-    for option in options:
-        if option.lower() not in taken and option.lower() != value.lower():
-            return option
-    return None
+    if "enum" in schema:
+        options = [other for other in listed(schema) if isinstance(other, str)]
+    elif (shaped := by_shape(value, rng)) is not None:
+        options = [shaped]
+    else:
+        free = [other for other in listed(schema) if _alike(other, value)]
+        options = rng.sample(free, len(free)) + [o for o in written if _alike(o, value)]
+    return next((o for o in options if o.lower() not in taken and o != value), None)
 
 
 def needs_model(value: str, schema: Mapping[str, Any], wanted: int) -> bool:
     """Whether the free sources cannot give `wanted` fresh values."""
-    free = [o for o in listed(schema) if _fits(o, value) and o.lower() != value.lower()]
-    return by_shape(value, random.Random(0)) is None and len(free) < wanted and "enum" not in schema
+    if "enum" in schema or by_shape(value, random.Random(0)) is not None:
+        return False
+    return len([other for other in listed(schema) if _alike(other, value)]) < wanted
 
 
-def _fits(option: str, value: str) -> bool:
-    """Listed alternatives are of any length and kind; take those alike the value."""
+def _alike(other: str, value: str) -> bool:
+    """Whether another text can stand where this one does: what is listed or written varies.
+
+    About as long, both or neither a number or with an article, and not the value with more words.
+    """
     return (
-        len(option.split()) <= max(3, 2 * len(value.split()))
-        and option[:1].isdigit() == value[:1].isdigit()
+        len(other.split()) <= max(2, 2 * len(value.split()))
+        and other[:1].isdigit() == value[:1].isdigit()
+        and bool(_ARTICLE.match(other)) == bool(_ARTICLE.match(value))
+        and value.lower() not in other.lower()
+        and other.lower() not in value.lower()
     )

@@ -8,7 +8,7 @@ that were knowingly left as the draft has them (`kept`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rapidfuzz import fuzz
@@ -29,13 +29,14 @@ def reject(
     example: Example,
     request: Request,
     accepted: Sequence[Example],
-    kept: Sequence[Mapping[str, Any]] = (),
+    kept: Sequence[Collection[str]] = (),
 ) -> str | None:
     """The first reason not to practise this example; None to keep it.
 
     Args:
         accepted: examples kept before it.
-        kept: for each call, the arguments left as the draft has them, exempt from grounding.
+        kept: for each call, the names of arguments left as the draft has them or confirmed by
+            a round trip; they need not be stated.
     """
     text = example.user_text
     if not example.tool_calls or not text.strip():
@@ -52,7 +53,7 @@ def reject(
             return f"its call is not valid: {wrong}"
         tool = request.tool(call.name)
         assert tool is not None  # `problem` has just found it
-        exempt = kept[number] if number < len(kept) else {}
+        exempt = kept[number] if number < len(kept) else ()
         wrong = _ungrounded(call, tool, text, exempt)
         if wrong is not None:
             return wrong
@@ -68,9 +69,9 @@ def reject(
     return None
 
 
-def _ungrounded(call: ToolCall, tool: Tool, text: str, exempt: Mapping[str, Any]) -> str | None:
+def _ungrounded(call: ToolCall, tool: Tool, text: str, exempt: Collection[str]) -> str | None:
     for name, value in call.arguments.items():
-        if name in exempt and exempt[name] == value:
+        if name in exempt:
             continue
         schema = _mapping(tool.properties.get(name))
         found = ground(value, schema, text)

@@ -19,16 +19,13 @@ def _template(name: str) -> Template:
     return Environment(undefined=StrictUndefined, keep_trailing_newline=False).from_string(text)
 
 
-def prompt(name: str, /, **values: Any) -> str:
-    """Renders `name`.jinja; a value the template names but is not given fails."""
-    return _template(name).render(**values)
-
-
 def dialogue(name: str, /, **values: Any) -> list[Message]:
-    """Renders `name`.jinja as a few-shot dialogue that ends with the user's turn."""
+    """Renders `name`.jinja as a few-shot dialogue; fails if a value it names is not given."""
     # values come from requests: a heading inside one must not start a turn
     safe = {key: _escape(value) for key, value in values.items()}
-    parts = re.split(r"^=== (system|user|assistant)\n", prompt(name, **safe), flags=re.MULTILINE)
+    parts = re.split(
+        r"^=== (system|user|assistant)\n", _template(name).render(**safe), flags=re.MULTILINE
+    )
     return [
         Message.parse({"role": role, "content": content.strip()})
         for role, content in zip(parts[1::2], parts[2::2], strict=True)

@@ -1,0 +1,377 @@
+"""Practice trains what is asked, stops when it should, and leaves no trace of any outcome."""
+
+from __future__ import annotations
+
+import _thread
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from quickstudy.config import LearningConfig
+from quickstudy.decoding import Deadline
+from quickstudy.errors import BudgetSpent, NoExamples, PracticeDiverged
+from quickstudy.learning import practice
+from quickstudy.learning.practice import Lesson, Practice, lesson_losses, practised
+from quickstudy.model import LanguageModel, Prefix
+
+
+def random_ids(count: int, seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count,), generator=generator).tolist()
+
+
+PREFIX = random_ids(40, 0)
+LESSONS = [
+    Lesson(random_ids(12, 1), random_ids(5, 2)),
+    Lesson(random_ids(3, 3), random_ids(9, 4)),
+    Lesson(random_ids(25, 5), random_ids(2, 6)),
+]
+MODES = ("activated", "full")
+
+
+@pytest.fixture
+def prefix(tiny: LanguageModel) -> Prefix:
+    cache = tiny.empty_prefix().cache
+    with torch.no_grad():
+        tiny.network(torch.tensor([PREFIX]), past_key_values=cache, logits_to_keep=1)
+    return Prefix(tuple(PREFIX), cache)
+
+
+@contextmanager
+def practising(
+    model: LanguageModel,
+    prefix: Prefix,
+    lessons: Sequence[Lesson] = LESSONS,
+    *,
+    informative_loss: float = 0,
+    seed: int = 0,
+    deadline: Deadline | None = None,
+    **settings: Any,
+) -> Iterator[Practice]:
+    settings = {"rank": 4, "alpha": 8, "learning_rate": 1e-2, "stop_loss": 0, **settings}
+    with practised(
+        model,
+        prefix,
+        lessons,
+        LearningConfig(**settings),
+        informative_loss=informative_loss,
+        seed=seed,
+        deadline=deadline or Deadline(),
+    ) as made:
+        yield made
+
+
+@dataclass
+class State:
+    """All of a model that a cycle might change, and the global random states."""
+
+    logits: Tensor
+    weights: list[Tensor]
+    flags: list[bool]
+    gradients: list[Tensor | None]
+    modes: list[bool]
+    hooks: list[list[int]]
+    randomness: list[Any]
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> State:
+        network, numpy = model.network, np.random.get_state()
+        with torch.no_grad():
+            logits = network(torch.tensor([PREFIX]), use_cache=False).logits
+        assert isinstance(numpy, tuple)
+        return cls(
+            logits,
+            [tensor.clone() for tensor in network.state_dict().values()],
+            [parameter.requires_grad for parameter in network.parameters()],
+            [parameter.grad for parameter in network.parameters()],
+            [module.training for module in network.modules()],
+            [
+                [*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks]
+                for m in network.modules()
+            ],
+            [torch.random.get_rng_state(), random.getstate(), numpy[1].tobytes(), numpy[2:]],
+        )
+
+    def assert_still(self, model: LanguageModel) -> None:
+        now = State.of(model)
+        assert torch.equal(now.logits, self.logits)
+        assert all(map(torch.equal, now.weights, self.weights))
+        assert now.flags == self.flags
+        assert now.gradients == self.gradients
+        assert now.modes == self.modes
+        assert now.hooks == self.hooks
+        assert torch.equal(now.randomness[0], self.randomness[0])
+        assert now.randomness[1:] == self.randomness[1:]
+
+
+def mix_up(model: LanguageModel) -> State:
+    """Flags and modes set every other way, so that restoring them to one value shows."""
+    for number, parameter in enumerate(model.network.parameters()):
+        parameter.requires_grad_(number % 2 == 0)
+    for number, module in enumerate(model.network.modules()):
+        module.training = number % 3 == 0
+    return State.of(model)
+
+
+def losses_of(
+    model: LanguageModel, prefix: Prefix, lessons: Sequence[Lesson], mode: str = "activated"
+) -> Tensor:
+    with torch.no_grad():
+        return lesson_losses(model, prefix, lessons, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestLosses:
+    def test_a_padded_batch_is_each_lesson_alone(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str
+    ) -> None:
+        together = losses_of(tiny, prefix, LESSONS, mode)
+        alone = torch.cat([losses_of(tiny, prefix, [lesson], mode) for lesson in LESSONS])
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+    def test_is_the_mean_over_answer_tokens_of_the_whole_sequence(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str
+    ) -> None:
+        for lesson, loss in zip(LESSONS, losses_of(tiny, prefix, LESSONS, mode), strict=True):
+            ids = torch.tensor([[*PREFIX, *lesson.turn, *lesson.answer]])
+            with torch.no_grad():
+                logits = tiny.network(ids, use_cache=False).logits[0]
+            told = logits[-len(lesson.answer) - 1 : -1]
+            expected = torch.nn.functional.cross_entropy(told, torch.tensor(lesson.answer))
+            assert float(loss) == pytest.approx(float(expected), abs=1e-5)
+
+    def test_training_minimises_their_mean(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str
+    ) -> None:
+        expected = float(losses_of(tiny, prefix, LESSONS, mode).mean())
+        with practising(tiny, prefix, steps=6, mode=mode) as made:
+            assert made.losses[0] == pytest.approx(expected, abs=1e-5)
+            after = float(losses_of(tiny, prefix, LESSONS, mode).mean())
+        assert list(made.losses) == sorted(made.losses, reverse=True)
+        assert after < made.losses[-1] < 0.9 * made.losses[0]
+
+    def test_a_lesson_repeated_is_learnt(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str
+    ) -> None:
+        with practising(tiny, prefix, LESSONS[:1], steps=40, mode=mode) as made:
+            learnt = float(losses_of(tiny, prefix, LESSONS[:1], mode))
+        # the random output head is not adapted, so no adapter brings the loss to 0
+        assert learnt < made.losses[0] - 1
+        again = float(losses_of(tiny, prefix, LESSONS[:1], mode))
+        assert again == pytest.approx(made.losses[0], abs=1e-5), "and forgotten"
+
+
+class TestInformative:
+    def test_known_lessons_are_left_out(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        """What remains trains as if the known lesson had never been there."""
+        told = losses_of(tiny, prefix, LESSONS).tolist()
+        least = told.index(min(told))
+        between = (min(told) + sorted(told)[1]) / 2
+        kept = [lesson for i, lesson in enumerate(LESSONS) if i != least]
+        with practising(tiny, prefix, informative_loss=between, steps=4) as made:
+            assert made.known == (least,)
+        with practising(tiny, prefix, kept, steps=4) as alone:
+            assert alone.known == ()
+        assert made.losses == pytest.approx(alone.losses, abs=1e-4)
+        with practising(tiny, prefix, steps=4) as all_of_them:
+            assert all_of_them.known == ()
+        assert abs(all_of_them.losses[-1] - made.losses[-1]) > 1e-2
+
+    def test_nothing_to_learn(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        before = mix_up(tiny)
+        with (
+            pytest.raises(NoExamples, match="already answers"),
+            practising(tiny, prefix, informative_loss=50),
+        ):
+            pytest.fail("the block is not entered")
+        before.assert_still(tiny)
+
+    def test_the_limit_itself_is_informative(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        with practising(tiny, prefix, informative_loss=0, steps=1) as made:
+            assert made.known == ()
+
+
+class TestStopping:
+    def test_steps_are_the_most(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        for steps in (1, 3):
+            with practising(tiny, prefix, steps=steps) as made:
+                assert len(made.losses) == steps
+
+    def test_stops_when_the_loss_is_small(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        with practising(tiny, prefix, LESSONS[:1], steps=60, stop_loss=4.6) as made:
+            pass
+        assert 2 < len(made.losses) < 60
+        assert made.losses[-1] < 4.6 <= min(made.losses[:-1])
+
+    def test_no_step_where_the_loss_is_small_from_the_start(
+        self, tiny: LanguageModel, prefix: Prefix
+    ) -> None:
+        with practising(tiny, prefix, steps=5, stop_loss=50) as made:
+            assert len(made.losses) == 1
+            assert not any(b.any() for b in made.adapter.b.values())
+
+    def test_no_time_left(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        before = mix_up(tiny)
+        spent = Deadline(time.monotonic() - 1)
+        with pytest.raises(BudgetSpent), practising(tiny, prefix, deadline=spent):
+            pytest.fail("the block is not entered")
+        before.assert_still(tiny)
+
+    def test_time_runs_out_between_steps(self, tiny: LanguageModel, prefix: Prefix) -> None:
+        before = mix_up(tiny)
+        with (
+            pytest.raises(BudgetSpent),
+            practising(tiny, prefix, steps=100_000, deadline=Deadline.after(0.2)),
+        ):
+            pytest.fail("the block is not entered")
+        before.assert_still(tiny)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_diverging_loss(self, tiny: LanguageModel, prefix: Prefix, mode: str) -> None:
+        before = mix_up(tiny)
+        with (
+            pytest.raises(PracticeDiverged, match=r"is (nan|inf) at step [2-5]"),
+            practising(tiny, prefix, steps=5, learning_rate=1e30, mode=mode),
+        ):
+            pytest.fail("the block is not entered")
+        before.assert_still(tiny)
+
+    def test_a_weight_that_is_not_finite_after_the_last_step(
+        self, tiny: LanguageModel, prefix: Prefix, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No later loss tells of it, and nothing may be answered with it."""
+        before = mix_up(tiny)
+        real = torch.optim.AdamW.step
+
+        def step(self: torch.optim.AdamW) -> None:
+            real(self)
+            self.param_groups[0]["params"][-1].data[0, 0] = torch.nan
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", step)
+        with pytest.raises(PracticeDiverged), practising(tiny, prefix, steps=1):
+            pytest.fail("the block is not entered")
+        before.assert_still(tiny)
+
+
+class Fault(Exception):
+    pass
+
+
+FaultAt = Callable[[pytest.MonkeyPatch, type[BaseException]], None]
+
+
+def at_the_second_loss(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    real, calls = practice.lesson_losses, []
+
+    def fail(*args: Any) -> Tensor:
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr(practice, "lesson_losses", fail)
+
+
+def in_the_optimizer(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fail)
+
+
+def in_the_backward_pass(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestReset:
+    def test_after_success(self, tiny: LanguageModel, prefix: Prefix, mode: str) -> None:
+        before = mix_up(tiny)
+        with practising(tiny, prefix, mode=mode):
+            with torch.no_grad():
+                inside = tiny.network(torch.tensor([PREFIX]), use_cache=False).logits
+            assert not any(parameter.requires_grad for parameter in tiny.network.parameters())
+        assert not torch.equal(inside, before.logits), "there was something to reset"
+        before.assert_still(tiny)
+
+    @pytest.mark.parametrize("error", [Fault, KeyboardInterrupt])
+    def test_after_an_error_in_the_block(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str, error: type[BaseException]
+    ) -> None:
+        before = mix_up(tiny)
+        with pytest.raises(error), practising(tiny, prefix, mode=mode):
+            raise error
+        before.assert_still(tiny)
+
+    @pytest.mark.parametrize("error", [Fault, KeyboardInterrupt])
+    @pytest.mark.parametrize("fault", [at_the_second_loss, in_the_optimizer, in_the_backward_pass])
+    def test_after_an_error_in_training(
+        self,
+        tiny: LanguageModel,
+        prefix: Prefix,
+        mode: str,
+        fault: FaultAt,
+        error: type[BaseException],
+    ) -> None:
+        before = mix_up(tiny)
+        with pytest.MonkeyPatch.context() as patches:
+            fault(patches, error)
+            with pytest.raises(error), practising(tiny, prefix, mode=mode):
+                pytest.fail("the block is not entered")
+        before.assert_still(tiny)
+
+    def test_after_ctrl_c_in_training(self, tiny: LanguageModel, prefix: Prefix, mode: str) -> None:
+        """A real interrupt, at whatever instruction it meets."""
+        before = mix_up(tiny)
+        timer = threading.Timer(0.3, _thread.interrupt_main)
+        timer.start()
+        with (
+            pytest.raises(KeyboardInterrupt),
+            practising(tiny, prefix, mode=mode, steps=20_000),
+        ):
+            pytest.fail("the block is not entered")
+        timer.join()
+        before.assert_still(tiny)
+
+    def test_practice_again_is_the_same(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str
+    ) -> None:
+        """Nothing of the first practice is in the second; another seed is another adapter."""
+
+        def learnt(seed: int) -> tuple[tuple[float, ...], Tensor]:
+            with practising(tiny, prefix, mode=mode, seed=seed) as made:
+                b = torch.cat([b.detach().flatten() for b in made.adapter.b.values()])
+            return made.losses, b
+
+        losses, weights = learnt(0)
+        again, weights_again = learnt(0)
+        assert losses == again
+        assert torch.equal(weights, weights_again)
+        assert not torch.equal(weights, learnt(1)[1])
+
+
+class TestPrefixIsKept:
+    @pytest.mark.parametrize("mode", MODES)
+    def test_training_never_changes_it(
+        self, tiny: LanguageModel, prefix: Prefix, mode: str
+    ) -> None:
+        before = [(layer.keys.clone(), layer.values.clone()) for layer in prefix.cache.layers]
+        with practising(tiny, prefix, mode=mode):
+            tiny.forward([[1, 2], [3]], prefix.fork(2), None, keep=1)
+        assert prefix.cache.get_seq_length() == len(PREFIX)
+        for layer, (keys, values) in zip(prefix.cache.layers, before, strict=True):
+            assert torch.equal(layer.keys, keys)
+            assert torch.equal(layer.values, values)
+            assert layer.keys.grad_fn is None

@@ -1,0 +1,616 @@
+"""The whole cycle on a tiny model that was taught, in a second, to make calls.
+
+Its output is its own: nothing here stands in for a stage but to make it fail.
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from quickstudy import improve, toolcalls
+from quickstudy.awareness import estimators
+from quickstudy.config import Config
+from quickstudy.decoding import Decoder, Generation
+from quickstudy.errors import NoExamples, RequestError
+from quickstudy.improve import Improver
+from quickstudy.learning import practice
+from quickstudy.model import LanguageModel
+from quickstudy.types import STAGES, Answer, Request, ToolCall
+
+ASK = "Light to 40"
+TOOLS = [
+    {
+        "name": "set_light",
+        "parameters": {
+            "type": "object",
+            "properties": {"level": {"type": "integer", "minimum": 10, "maximum": 99}},
+            "required": ["level"],
+        },
+    }
+]
+SAID = ToolCall("set_light", {"level": 40})
+UNSURE_PATH = ("synthesis", "practice", "answer", "reset")
+
+_taught: dict[str, Tensor] = {}
+
+
+@pytest.fixture
+def model(tiny: LanguageModel) -> LanguageModel:
+    """The tiny model after 60 steps on one request: it answers with a call, not with noise."""
+    if not _taught:
+        network = tiny.network
+        request = Request.parse(ASK, TOOLS)
+        prompt = tiny.render(request.messages, request.tools)
+        answer = tiny.answer_ids(toolcalls.write([SAID], "json", request.tools))
+        network.requires_grad_(True)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+        for _ in range(60):
+            told, _ = tiny.answer_log_probs(None, [prompt], [answer])
+            optimizer.zero_grad(set_to_none=True)
+            (-told.mean()).backward()
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        network.requires_grad_(False)
+        _taught.update({name: value.clone() for name, value in network.state_dict().items()})
+    tiny.network.load_state_dict(_taught)
+    return tiny
+
+
+def config(**stages: Any) -> Config:
+    """Always unsure, every example trained on; `learning={"steps": 1}` and the like go on top."""
+    settings: dict[str, Any] = {
+        "awareness": {"threshold": 1.01},
+        "augmentation": {"informative_loss": 0},
+        "learning": {"stop_loss": 0, "steps": 2, "learning_rate": 1e-3},
+        "decoding": {"max_new_tokens": 100},
+    }
+    for stage, values in stages.items():
+        known = settings.get(stage)
+        settings[stage] = {**known, **values} if isinstance(known, Mapping) else values
+    return Config(**settings)
+
+
+def cycle(model: LanguageModel, **stages: Any) -> Answer:
+    return Improver(model, config(**stages)).answer(ASK, TOOLS)
+
+
+@dataclass
+class State:
+    """All of a model that a cycle might change, and the global random states."""
+
+    logits: Tensor
+    weights: list[Tensor]
+    flags: list[bool]
+    gradients: list[Tensor | None]
+    modes: list[bool]
+    hooks: list[list[int]]
+    randomness: list[Any]
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> State:
+        network, numpy = model.network, np.random.get_state()
+        request = Request.parse(ASK, TOOLS)
+        ids = model.render(request.messages, request.tools)
+        with torch.no_grad():
+            logits = network(torch.tensor([ids]), use_cache=False).logits
+        assert isinstance(numpy, tuple)
+        return cls(
+            logits,
+            [tensor.clone() for tensor in network.state_dict().values()],
+            [parameter.requires_grad for parameter in network.parameters()],
+            [parameter.grad for parameter in network.parameters()],
+            [module.training for module in network.modules()],
+            [
+                [*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks]
+                for m in network.modules()
+            ],
+            [torch.random.get_rng_state(), random.getstate(), numpy[1].tobytes(), numpy[2:]],
+        )
+
+    def assert_still(self, model: LanguageModel) -> None:
+        now = State.of(model)
+        assert torch.equal(now.logits, self.logits)
+        assert all(map(torch.equal, now.weights, self.weights))
+        assert now.flags == self.flags
+        assert now.gradients == self.gradients
+        assert now.modes == self.modes
+        assert now.hooks == self.hooks
+        assert torch.equal(now.randomness[0], self.randomness[0])
+        assert now.randomness[1:] == self.randomness[1:]
+
+
+def mix_up(model: LanguageModel) -> State:
+    """Flags and modes set every other way, so that restoring them to one value shows."""
+    for number, parameter in enumerate(model.network.parameters()):
+        parameter.requires_grad_(number % 2 == 0)
+    for number, module in enumerate(model.network.modules()):
+        module.training = number % 3 == 0
+    return State.of(model)
+
+
+class Fault(Exception):
+    pass
+
+
+Break = Callable[[pytest.MonkeyPatch, type[BaseException]], None]
+
+
+def _failing(real: Callable[..., Any], call: int, error: type[BaseException]) -> Callable[..., Any]:
+    """`real`, but its n-th call does its work and then fails."""
+    calls = []
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        result = real(*args, **kwargs)
+        if len(calls) == call:
+            raise error("broken")
+        return result
+
+    return run
+
+
+def awareness(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    patches.setattr(estimators, "token_margin", _failing(estimators.token_margin, 1, error))
+
+
+def synthesis(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    patches.setattr(improve, "synthesise", _failing(improve.synthesise, 1, error))
+
+
+def practice_loss(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    patches.setattr(practice, "lesson_losses", _failing(practice.lesson_losses, 2, error))
+
+
+def practice_step(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    patches.setattr(torch.optim.AdamW, "step", _failing(torch.optim.AdamW.step, 1, error))
+
+
+def answer_decoding(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    patches.setattr(Decoder, "decode", _failing(Decoder.decode, 2, error))
+
+
+def answer_reading(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    patches.setattr(toolcalls, "read", _failing(toolcalls.read, 2, error))
+
+
+STAGE_FAULTS: dict[Break, str] = {
+    awareness: "awareness",
+    synthesis: "synthesis",
+    practice_loss: "practice",
+    practice_step: "practice",
+    answer_decoding: "answer",
+    answer_reading: "answer",
+}
+MODES = ("activated", "full")
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestReset:
+    """After any outcome the base model, and the world, is bit for bit what it was."""
+
+    def test_after_success(
+        self, model: LanguageModel, mode: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside = []
+        real = Improver._answer
+
+        def watch(self: Improver, *args: Any) -> Any:
+            inside.append(State.of(self.model))
+            return real(self, *args)
+
+        monkeypatch.setattr(Improver, "_answer", watch)
+        before = mix_up(model)
+        answer = cycle(model, learning={"mode": mode})
+        assert answer.episode.practised
+        assert answer.episode.fallback is None
+        assert len(answer.episode.losses) == 2
+        before.assert_still(model)
+        # inside, all of it was otherwise: there was something to reset
+        assert not torch.equal(inside[0].logits, before.logits)
+        assert inside[0].hooks != before.hooks
+        assert not any(inside[0].flags)
+
+    @pytest.mark.parametrize("broken", STAGE_FAULTS)
+    def test_after_an_error_in_a_stage(
+        self, model: LanguageModel, mode: str, broken: Break
+    ) -> None:
+        before = mix_up(model)
+        with pytest.MonkeyPatch.context() as patches:
+            broken(patches, Fault)
+            answer = cycle(model, learning={"mode": mode})
+        before.assert_still(model)
+        assert answer.episode.fallback == f"{STAGE_FAULTS[broken]} failed: Fault: broken"
+        assert not answer.episode.practised
+        assert answer.tool_calls == answer.episode.draft.tool_calls == (SAID,)
+        assert_documented(answer)
+
+    @pytest.mark.parametrize("broken", STAGE_FAULTS)
+    def test_after_ctrl_c_in_a_stage(self, model: LanguageModel, mode: str, broken: Break) -> None:
+        before = mix_up(model)
+        with pytest.MonkeyPatch.context() as patches:
+            broken(patches, KeyboardInterrupt)
+            with pytest.raises(KeyboardInterrupt):
+                cycle(model, learning={"mode": mode})
+        before.assert_still(model)
+
+    def test_after_a_real_ctrl_c(self, model: LanguageModel, mode: str) -> None:
+        before = mix_up(model)
+        timer = threading.Timer(0.4, _thread.interrupt_main)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            cycle(model, learning={"mode": mode, "steps": 5_000})
+        timer.join()
+        before.assert_still(model)
+
+    def test_after_practice_that_breaks_the_model(self, model: LanguageModel, mode: str) -> None:
+        """Found out by the loss of the second step, or by the answer after a single one."""
+        for steps in (2, 1):
+            before = mix_up(model)
+            answer = cycle(model, learning={"mode": mode, "steps": steps, "learning_rate": 1e30})
+            before.assert_still(model)
+            assert answer.episode.fallback
+            assert answer.tool_calls == (SAID,)
+            assert_documented(answer)
+
+    def test_the_next_request_is_answered_as_if_it_were_the_first(
+        self, model: LanguageModel, mode: str
+    ) -> None:
+        improver = Improver(model, config(learning={"mode": mode}))
+        first = improver.answer(ASK, TOOLS)
+        improver.answer("Lamp to 75 please", TOOLS)
+        assert without_seconds(improver.answer(ASK, TOOLS)) == without_seconds(first)
+
+
+def without_seconds(answer: Answer) -> dict[str, Any]:
+    told = answer.to_json()
+    del told["episode"]["seconds"]
+    return told
+
+
+def assert_documented(answer: Answer) -> None:
+    told = json.loads(json.dumps(answer.to_json(), allow_nan=False))
+    assert list(told) == ["id", "content", "tool_calls", "episode"]
+    episode = told["episode"]
+    assert list(episode) == [
+        *("method", "certainty", "threshold", "practised", "fallback", "draft", "candidates"),
+        *("examples", "rejected", "losses", "seconds"),
+    ]
+    assert list(episode["draft"]) == ["content", "tool_calls"]
+    for call in [*told["tool_calls"], *episode["draft"]["tool_calls"]]:
+        assert list(call) == ["name", "arguments"]
+    for candidate in episode["candidates"]:
+        assert list(candidate) == ["text", "log_prob"]
+    for example in episode["examples"]:
+        assert list(example) == ["request", "tool_calls", "source"]
+    for rejected in episode["rejected"]:
+        assert list(rejected) == ["request", "tool_calls", "source", "reason"]
+    assert tuple(episode["seconds"]) == STAGES
+    assert STAGES == ("prefill", "draft", "awareness", "synthesis", "practice", "answer", "reset")
+    assert all(value >= 0 for value in episode["seconds"].values())
+    assert all(isinstance(loss, float) for loss in episode["losses"])
+
+
+class TestRecord:
+    def test_a_practised_answer(self, model: LanguageModel) -> None:
+        answer = Improver(model, config()).answer(ASK, TOOLS, id="r1")
+        assert_documented(answer)
+        told = answer.to_json()
+        assert told["id"] == "r1"
+        assert told["tool_calls"] == [SAID.to_json()]
+        episode = told["episode"]
+        assert (episode["method"], episode["threshold"]) == ("tt-si", 1.01)
+        assert (episode["practised"], episode["fallback"]) == (True, None)
+        assert 0 <= episode["certainty"] < 1
+        assert len(episode["candidates"]) == 2
+        assert len(episode["examples"]) == 2
+        for example in episode["examples"]:
+            (level,) = (call["arguments"]["level"] for call in example["tool_calls"])
+            assert example["request"] == f"Light to {level}"
+            assert level != 40
+        assert len(episode["losses"]) == 2
+        assert episode["losses"][1] < episode["losses"][0]
+        assert all(episode["seconds"][stage] > 0 for stage in ("prefill", "draft", "practice"))
+
+    def test_a_plain_answer(self, model: LanguageModel) -> None:
+        answer = Improver(model, config()).answer("Hello there")
+        assert_documented(answer)
+        assert answer.content == answer.episode.draft.content
+        assert answer.tool_calls == ()
+        assert answer.episode.fallback == "the draft calls no tool, so there is no call to practise"
+
+    @pytest.mark.parametrize("estimator", ["margin", "rss-calls", "rss-names"])
+    def test_of_every_estimator(self, model: LanguageModel, estimator: str) -> None:
+        tools = [*TOOLS, {"name": "go", "parameters": {"type": "object", "properties": {}}}]
+        improver = Improver(model, config(awareness={"estimator": estimator}))
+        answer = improver.answer(ASK, tools)
+        assert_documented(answer)
+        assert answer.episode.certainty is not None
+        assert 0 <= answer.episode.certainty <= 1
+
+    def test_known_lessons_are_told_as_rejected(self, model: LanguageModel) -> None:
+        answer = cycle(model, augmentation={"informative_loss": 50})
+        assert answer.episode.fallback == "the model already answers every practice example"
+        assert not answer.episode.practised
+        assert answer.episode.losses == ()
+        assert answer.tool_calls == (SAID,)
+
+    def test_one_known_lesson(self, model: LanguageModel) -> None:
+        both = cycle(model, learning={"steps": 1})
+        first, second = (
+            cycle_losses(model, example) for example in both.to_json()["episode"]["examples"]
+        )
+        assert first != second
+        answer = cycle(model, augmentation={"informative_loss": (first + second) / 2})
+        (rejected,) = answer.episode.rejected
+        assert rejected.reason == "the model already answers it"
+        assert len(answer.episode.examples) == 1
+        assert answer.episode.practised
+        assert answer.episode.losses[0] == pytest.approx(max(first, second), abs=1e-4)
+        assert_documented(answer)
+
+    def test_losses_without_a_step_are_no_practice(self, model: LanguageModel) -> None:
+        """Stopped before the first step, nothing was learnt: the episode must not claim it."""
+        answer = cycle(model, learning={"stop_loss": 50})
+        assert not answer.episode.practised
+
+
+def cycle_losses(model: LanguageModel, example: Mapping[str, Any]) -> float:
+    request = Request.parse(example["request"], TOOLS)
+    calls = [ToolCall(call["name"], call["arguments"]) for call in example["tool_calls"]]
+    context = model.prefill(request)
+    answer = model.answer_ids(toolcalls.write(calls, "json", request.tools))
+    lesson = practice.Lesson(context.turn, answer)
+    with torch.no_grad():
+        return float(practice.lesson_losses(model, context.prefix, [lesson], "activated"))
+
+
+@pytest.fixture
+def passes(model: LanguageModel) -> Iterator[list[int]]:
+    """The widths of all forward passes that the network makes."""
+    widths: list[int] = []
+    hook = model.network.register_forward_pre_hook(lambda _, args: widths.append(args[0].shape[1]))
+    yield widths
+    hook.remove()
+
+
+class TestSure:
+    @pytest.mark.parametrize("estimator", ["margin", "rss-names"])
+    def test_pays_nothing_but_the_draft(
+        self, model: LanguageModel, passes: list[int], estimator: str
+    ) -> None:
+        base = cycle(model, method="base")
+        paid_for_base = list(passes)
+        passes.clear()
+        sure = cycle(model, awareness={"threshold": 0, "estimator": estimator})
+        assert passes == paid_for_base
+        assert sure.tool_calls == base.tool_calls == (SAID,)
+        assert not sure.episode.practised
+        assert sure.episode.fallback is None
+        assert sure.episode.certainty is not None
+        seconds = sure.to_json()["episode"]["seconds"]
+        assert [seconds[stage] for stage in UNSURE_PATH] == [0, 0, 0, 0]
+        assert_documented(sure)
+
+    def test_an_unsure_one_pays_more(self, model: LanguageModel, passes: list[int]) -> None:
+        cycle(model, method="base")
+        paid_for_base = len(passes)
+        passes.clear()
+        cycle(model)
+        assert len(passes) > paid_for_base
+
+    def test_the_threshold_decides(self, model: LanguageModel) -> None:
+        u = cycle(model, awareness={"threshold": 0}).episode.certainty
+        assert u is not None
+        assert 0 < u < 1
+        assert not cycle(model, awareness={"threshold": u}).episode.practised
+        assert cycle(model, awareness={"threshold": u + 1e-6}).episode.practised
+
+
+class TestBase:
+    @pytest.mark.parametrize("ask", [ASK, "Lamp to 75 please", "Hello"])
+    def test_is_the_draft_of_practice(self, model: LanguageModel, ask: str) -> None:
+        base = Improver(model, config(method="base")).answer(ask, TOOLS)
+        practised = Improver(model, config()).answer(ask, TOOLS)
+        assert (base.content, base.tool_calls) == (
+            practised.episode.draft.content,
+            practised.episode.draft.tool_calls,
+        )
+        assert base.episode.draft == practised.episode.draft
+        assert base.episode.certainty is None
+        seconds = base.to_json()["episode"]["seconds"]
+        assert [seconds[stage] for stage in ("awareness", *UNSURE_PATH)] == [0, 0, 0, 0, 0]
+        assert_documented(base)
+
+
+class TestSeed:
+    def test_one_seed_one_answer(self, model: LanguageModel) -> None:
+        assert without_seconds(cycle(model)) == without_seconds(cycle(model))
+
+    def test_another_seed_practises_otherwise(self, model: LanguageModel) -> None:
+        assert cycle(model, seed=1).episode.losses != cycle(model, seed=2).episode.losses
+
+    @pytest.mark.parametrize("strategy", ["substitution", "call-first"])
+    def test_the_global_random_state_does_not_matter(
+        self, model: LanguageModel, strategy: str
+    ) -> None:
+        told = []
+        for seed in (1, 2):
+            random.seed(seed)
+            torch.manual_seed(seed)
+            told.append(without_seconds(cycle(model, augmentation={"strategy": strategy})))
+        assert told[0] == told[1]
+
+
+class TestFinalAnswer:
+    """What the practised model says is taken only if it can be used."""
+
+    def say(
+        self, model: LanguageModel, patches: pytest.MonkeyPatch, text: str, finished: bool = True
+    ) -> Answer:
+        """A whole cycle whose second decoding, the final answer, comes out as `text`."""
+        real, calls = Improver._decode, []
+
+        def decode(self: Improver, *args: Any) -> Generation:
+            calls.append(None)
+            generation = real(self, *args)
+            if len(calls) == 2:
+                generation = replace(generation, text=text, finished=finished)
+            return generation
+
+        patches.setattr(Improver, "_decode", decode)
+        answer = cycle(model)
+        assert len(calls) == 2
+        assert_documented(answer)
+        return answer
+
+    def test_a_good_one_is_the_answer(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = '[{"name": "set_light", "arguments": {"level": 41}}]'
+        answer = self.say(model, monkeypatch, text)
+        assert answer.tool_calls == (ToolCall("set_light", {"level": 41}),)
+        assert answer.episode.draft.tool_calls == (SAID,)
+        assert answer.episode.practised
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ('[{"name": "set_light", "argum', "calls nothing"),
+            ("Sorry, I can't.", "calls nothing"),
+            ("", "calls nothing"),
+            ('[{"name": "set_lamp", "arguments": {"level": 41}}]', "no tool is called 'set_lamp'"),
+            ('[{"name": "set_light", "arguments": {"level": 400}}]', "400"),
+            ('[{"name": "set_light", "arguments": {}}]', "level"),
+            ('[{"name": "set_light", "arguments": {"level": NaN}}]', ""),
+            ('[{"name": "set_light", "arguments": {"level": 1e999}}]', ""),
+        ],
+    )
+    def test_an_unusable_one_falls_back_to_the_draft(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+    ) -> None:
+        answer = self.say(model, monkeypatch, text)
+        assert answer.tool_calls == (SAID,)
+        assert answer.episode.fallback is not None
+        assert answer.episode.fallback.startswith("the practised answer is not valid: ")
+        assert reason in answer.episode.fallback
+        assert not answer.episode.practised
+
+    def test_a_cut_off_one_falls_back_to_the_draft(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = '[{"name": "set_light", "arguments": {"level": 41}}]'
+        answer = self.say(model, monkeypatch, text, finished=False)
+        assert answer.tool_calls == (SAID,)
+        assert answer.episode.fallback == "the practised answer was cut off"
+
+
+class TestAvailability:
+    def test_no_time_for_practice(self, model: LanguageModel) -> None:
+        before = mix_up(model)
+        answer = cycle(model, budget_seconds=1e-6)
+        before.assert_still(model)
+        assert answer.tool_calls == (SAID,)
+        assert answer.episode.fallback == "the time budget is spent"
+        assert_documented(answer)
+
+    def test_time_runs_out_in_practice(self, model: LanguageModel) -> None:
+        answer = cycle(model, budget_seconds=1.0, learning={"steps": 100_000})
+        assert answer.tool_calls == (SAID,)
+        assert answer.episode.fallback == "the time budget is spent"
+        assert answer.episode.seconds["practice"] > 0
+        assert "answer" not in answer.episode.seconds
+
+    def test_no_practice_survives(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def nothing(*_: object) -> None:
+            raise NoExamples("none today")
+
+        monkeypatch.setattr(improve, "synthesise", nothing)
+        answer = cycle(model)
+        assert answer.episode.fallback == "none today"
+        assert answer.tool_calls == (SAID,)
+        assert "practice" not in answer.episode.seconds
+
+    def test_unreadable_requests_raise(self, model: LanguageModel) -> None:
+        with pytest.raises(RequestError):
+            Improver(model).answer([{"role": "nobody", "content": "x"}])
+        with pytest.raises(RequestError, match="reads 4096"):
+            Improver(model).answer("x" * 5000)
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"properties": {"x": {"type": "string", "pattern": "(?=a)b"}}},  # look-ahead
+            {"properties": {"x": {"enum": []}}, "required": ["x"]},  # nothing satisfies it
+            {"properties": {"x": {"type": "integer", "minimum": 5, "maximum": 1}}},
+            {"properties": {"x": {"$ref": "#/$defs/none"}}},
+            {"properties": {"x": {"$ref": "https://example.org/x.json"}}},
+            {"properties": {"x": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}},
+        ],
+    )
+    def test_a_schema_that_makes_no_grammar_is_no_reason_to_fail(
+        self, model: LanguageModel, schema: dict[str, Any]
+    ) -> None:
+        """Nothing but an unreadable request raises (`Improver.answer`)."""
+        tools = [*TOOLS, {"name": "odd", "parameters": {"type": "object", **schema}}]
+        try:
+            assert_documented(Improver(model, config()).answer(ASK, tools))
+        except RequestError as error:
+            assert "odd" in str(error)
+
+    @pytest.mark.parametrize("method", ["base", "tt-si"])
+    def test_whatever_the_model_says_can_be_told(self, model: LanguageModel, method: str) -> None:
+        """Unconstrained, a model may write NaN, which Python reads and JSON does not know."""
+        real = Improver._decode
+
+        def decode(self: Improver, *args: Any) -> Generation:
+            text = '[{"name": "set_light", "arguments": {"level": NaN, "to": 1e999}}]'
+            return replace(real(self, *args), text=text)
+
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr(Improver, "_decode", decode)
+            assert_documented(cycle(model, method=method, decoding={"constrained": False}))
+
+    def test_conversations_with_past_calls(self, model: LanguageModel) -> None:
+        messages = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Light to 20"},
+            {"role": "assistant", "tool_calls": [{"function": {**SAID.to_json()}}]},
+            {"role": "tool", "content": "done"},
+            {"role": "user", "content": ASK},
+        ]
+        before = mix_up(model)
+        answer = Improver(model, config()).answer(messages, TOOLS)
+        before.assert_still(model)
+        assert_documented(answer)
+
+
+class TestMemory:
+    CYCLES, WARM, MEGABYTES = 200, 40, 4
+
+    def test_two_hundred_cycles_leave_it_flat(self, model: LanguageModel) -> None:
+        """One adapter with its Adam state is about 0.7 MB here: kept, they would be over 100."""
+        improver = Improver(model, config(learning={"steps": 1}))
+        process = psutil.Process()
+        for number in range(self.CYCLES):
+            assert improver.answer(ASK, TOOLS).episode.practised
+            if number == self.WARM - 1:
+                gc.collect()
+                warm = process.memory_info().rss
+        gc.collect()
+        grown = (process.memory_info().rss - warm) / 2**20
+        assert grown < self.MEGABYTES
