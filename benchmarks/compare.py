@@ -3,16 +3,19 @@
     python benchmarks/compare.py --model M --data FILE --rows 0:100 --single-call --out results/x
 
 Writes `records.jsonl` (a line a row, as it goes) and `summary.json`, and prints the summary. The
-draft of a TT-SI episode is base's answer (tested), so each row is run once for both; plain
-`--set` options go to the settings.
+draft of a TT-SI episode is base's answer (tests/test_improve.py), so each row is run once for
+both. With nothing left to run, the summary is made again without loading the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.progress import track
@@ -60,10 +63,28 @@ def main() -> None:
                 file.flush()
                 done[row] = record
     records = [done[row] for row, _ in numbered]
-    summary = {"command": " ".join(sys.argv), "model": arguments.model.split("/")[-1]}
-    summary |= {"settings": config.model_dump(mode="json"), **summarise(records)}
-    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps({k: v for k, v in summary.items() if k != "settings"}, indent=2))
+    rows = f"--rows {arguments.rows}{' --single-call' if arguments.single_call else ''}"
+    settings = config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
+    summary = {
+        "model": Path(arguments.model).stem,
+        "data": f"{arguments.data.name} {rows}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("quickstudy", "torch", "transformers")},
+        "settings": settings,
+        **summarise(records),
+        # the rows themselves stay out: they hold the benchmark's data
+        "rows": [
+            [r["row"], r["episode"]["certainty"], r["draft_correct"], r["correct"]] for r in records
+        ],
+    }
+    (arguments.out / "summary.json").write_text(compact(summary))
+    print(compact({k: v for k, v in summary.items() if k not in ("settings", "rows")}))
+
+
+def compact(summary: dict) -> str:
+    """JSON with a line a top-level key, so that a change of results reads well in a diff."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in summary.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read(path: Path) -> dict[int, dict]:
@@ -92,7 +113,7 @@ def summarise(records: list[dict]) -> dict:
         "gain": str(compared.gain),
         "fixed": compared.fixed,
         "broken": compared.broken,
-        "mcnemar_p": round(compared.mcnemar_p, 4),
+        "mcnemar_p": float(f"{compared.mcnemar_p:.2g}"),
         "unsure": len(unsure),
         "practised": len(practised),
         "examples_trained": sum(len(r["episode"]["examples"]) for r in practised),

@@ -10,8 +10,10 @@ import gc
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quickstudy import improve, toolcalls
+from quickstudy import decoding, improve, toolcalls
 from quickstudy.awareness import estimators
 from quickstudy.config import Config
 from quickstudy.decoding import Decoder, Generation
@@ -526,11 +528,27 @@ class TestAvailability:
         assert answer.episode.fallback == "the time budget is spent"
         assert_documented(answer)
 
-    def test_time_runs_out_in_practice(self, model: LanguageModel) -> None:
-        answer = cycle(model, budget_seconds=1.0, learning={"steps": 100_000})
+    def test_time_runs_out_in_practice(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The clock jumps past the budget while the second step's loss is computed."""
+        real, losses = practice.lesson_losses, []
+
+        def slow(*args: Any) -> Tensor:
+            losses.append(None)
+            if len(losses) == 2:
+                late = time.monotonic() + 1e6
+                monkeypatch.setattr(decoding, "time", SimpleNamespace(monotonic=lambda: late))
+            return real(*args)
+
+        monkeypatch.setattr(practice, "lesson_losses", slow)
+        before = mix_up(model)
+        answer = cycle(model, budget_seconds=1e5, learning={"steps": 50})
+        before.assert_still(model)
+        assert len(losses) == 2
         assert answer.tool_calls == (SAID,)
         assert answer.episode.fallback == "the time budget is spent"
-        assert answer.episode.seconds["practice"] > 0
+        assert "practice" in answer.episode.seconds
         assert "answer" not in answer.episode.seconds
 
     def test_no_practice_survives(

@@ -156,13 +156,7 @@ def check_parse(messages: Any, tools: Any) -> None:
     """Parsing gives a RequestError, or a request that is the same after a trip through JSON."""
     try:
         request = Request.parse(messages, tools, id="x")
-    except RequestError as error:
-        refusal = str(error)
-    else:
-        refusal = None
-    if refusal is not None:
-        assert refusal, "an error says what is wrong"
-        assert len(refusal) < 2000, "an error does not repeat the whole request"
+    except RequestError:
         return
     assert request.messages
     assert all(isinstance(m.content, str) for m in request.messages)

@@ -107,7 +107,9 @@ def demo(
     from quickstudy.evals import demo as demonstration
     from quickstudy.evals.report import write_report
 
-    loaded = Config.load(config, set_ or ())
+    # 135M parameters learn too little from four steps at the rate that suits larger models
+    rate = ["learning.learning_rate=1e-3"] if model == catalog.EMBEDDED else []
+    loaded = Config.load(config, [*rate, *(set_ or ())])
     improver = _improver(model, loaded)
     lines = demonstration.run(
         improver, folder, lambda items: track(items, "practising", console=err)
@@ -122,7 +124,7 @@ def demo(
         settings=loaded.model_dump(mode="json"),
         note=f"{totals} {note}",
     )
-    out.print(terminal.demo_table(lines))
+    out.print(terminal.demo_table(lines, out.width))
     out.print(totals, highlight=False)
     out.print(note, style="dim", highlight=False)
     out.print(f"open {folder / 'report.html'}", style="bold", highlight=False)

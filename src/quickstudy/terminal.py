@@ -64,20 +64,25 @@ def explain(console: Console, answer: Answer) -> None:
     console.print(Panel(Group(*parts), title=f"request {answer.id}", title_align="left"))
 
 
-def demo_table(lines: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a request; a line is what `evals.demo.graded` gives."""
+def demo_table(lines: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """One row a request, in `width` columns; a line is what `evals.demo.graded` gives."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("request", no_wrap=True, min_width=20, max_width=40)
-    table.add_column("certainty", justify="right")
-    for heading in ("practised", "draft", "final"):
+    table.add_column("request", no_wrap=True)
+    for heading in ("sure", "practised", "before", "after"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("draft s", "write s", "train s", "final s", "all s"):
-        table.add_column(heading, justify="right", max_width=5)
+    for heading in ("draft", "write", "train", "final", "all"):
+        table.add_column(heading, justify="right", min_width=5)
+    table.caption = "before, after: is the draft, is the answer right. The rest: seconds by stage."
+    room = max(12, width - 68)  # what the other columns leave
     for line in lines:
         episode, seconds = line["episode"], line["episode"]["seconds"]
         certainty = episode["certainty"]
         table.add_row(
-            Text(line["request"], overflow="ellipsis"),
+            Text(
+                line["request"]
+                if len(line["request"]) <= room
+                else line["request"][: room - 1] + "…"
+            ),
             "–" if certainty is None else f"{certainty:.2f}",
             "yes" if episode["practised"] else "fell back" if episode["fallback"] else "no",
             _mark(line["draft_correct"]),

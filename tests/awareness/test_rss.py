@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickstudy.awareness.rss import certainty, relative_softmax
 
+CHEAP = settings(deadline=None, max_examples=100)
 INF = math.inf
 LOGS = st.floats(-1e6, 0) | st.sampled_from([-INF, math.nan, -1e308, 0.0, -745.2])
 
@@ -56,11 +57,13 @@ def test_relative_softmax(log_probs: list[float], shares: list[float]) -> None:
     assert relative_softmax(log_probs) == pytest.approx(shares)
 
 
+@CHEAP
 @given(st.lists(LOGS, max_size=8))
 def test_u_is_between_nothing_and_one(log_probs: list[float]) -> None:
     assert 0 <= certainty(log_probs) <= 1
 
 
+@CHEAP
 @given(st.lists(LOGS, min_size=1, max_size=8))
 def test_shares_sum_to_one(log_probs: list[float]) -> None:
     shares = relative_softmax(log_probs)
@@ -69,17 +72,20 @@ def test_shares_sum_to_one(log_probs: list[float]) -> None:
     assert sum(shares) == pytest.approx(1)
 
 
+@CHEAP
 @given(st.lists(LOGS, max_size=6).flatmap(lambda x: st.tuples(st.just(x), st.permutations(x))))
 def test_order_does_not_matter(both: tuple[list[float], list[float]]) -> None:
     assert certainty(both[0]) == pytest.approx(certainty(both[1]), abs=1e-12)
 
 
+@CHEAP
 @given(st.lists(st.floats(-50, 0), min_size=2, max_size=6), st.floats(-100, 0))
 def test_a_common_factor_does_not_matter(log_probs: list[float], shift: float) -> None:
     shifted = [score + shift for score in log_probs]
     assert certainty(shifted) == pytest.approx(certainty(log_probs), abs=1e-9)
 
 
+@CHEAP
 @given(st.lists(st.floats(-50, 0), min_size=2, max_size=6), st.floats(-50, 0))
 def test_a_further_rival_never_makes_surer(log_probs: list[float], rival: float) -> None:
     rival = min(rival, max(log_probs))
