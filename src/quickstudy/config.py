@@ -28,7 +28,7 @@ from quickstudy.errors import ConfigError
 class Stage(BaseModel):
     """A group of settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Stage):
@@ -152,15 +152,18 @@ class Config(BaseSettings):
                 raise ConfigError(f"--set takes stage.field=value, got {override!r}")
             _place(given, key.strip(), text.strip())
         given.update({key: value for key, value in settings.items() if value is not None})
+        if private := next((key for key in given if key.startswith("_")), None):
+            # BaseSettings takes `_env_file` and the like, which are no settings of ours
+            raise ConfigError(f"unknown setting {private} (`quickstudy config` lists all)")
         try:
-            return _with_file(file)(**given)
+            return cls(**_with_file(file)(**given).model_dump())  # a plain, picklable Config
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
         except SettingsError as error:
             raise ConfigError(f"a QUICKSTUDY_ environment variable: {error}") from error
         except OSError as error:
             raise ConfigError(f"cannot read the settings file {file}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file} is no TOML: {error}") from error
 
 

@@ -110,6 +110,10 @@ class Decoder:
             )
         return self._vocabulary
 
+    def refusal(self, grammar: Grammar) -> str:
+        """Why the grammar engine cannot decode under a grammar; empty if it can."""
+        return str(LLMatcher.validate_grammar(grammar.lark, self.vocabulary))
+
     @torch.no_grad()
     def decode(
         self,

@@ -107,9 +107,13 @@ class Improver:
     def _grammar(self, request: Request, only: CallFormat | None = None) -> Grammar | None:
         if not request.tools or not self.config.decoding.constrained:
             return None
-        return toolcalls.grammar(
-            request.tools, self.model.single_tokens, only, self.config.decoding.max_calls
-        )
+        limit = self.config.decoding.max_calls
+        grammar = toolcalls.grammar(request.tools, self.model.single_tokens, only, limit)
+        refusal = self.decoder.refusal(grammar)
+        if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
+            log.warning("request %s is decoded without constraint: %s", request.id, refusal)
+            return None
+        return grammar
 
     def _decode(self, context: Context, grammar: Grammar | None, deadline: Deadline) -> Generation:
         return self.decoder.decode(

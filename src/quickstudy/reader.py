@@ -46,7 +46,7 @@ def _objects(text: str) -> Iterator[tuple[int, Any]]:
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
-        lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
         for number, (line_number, line) in enumerate(lines, 1):
             try:
                 yield number, json.loads(line)

@@ -17,20 +17,24 @@ converted from GGUF have none, and it knows no fenced blocks, so reading is done
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
+from jsonschema_specifications import REGISTRY
 
-from quickstudy.types import Reply, Tool, ToolCall
+from quickstudy.types import MAX_NESTING, Reply, Tool, ToolCall, nesting
 
 CallFormat = Literal["fenced", "tagged", "json"]
-_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
-_FENCED = re.compile(r"```[a-zA-Z]*\n?(.*?)(?:```|$)", re.DOTALL)
+_TAGGED = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_Span = tuple[int, int]
 
 
 def read(text: str, tools: Sequence[Tool]) -> tuple[Reply, CallFormat | None]:
@@ -41,19 +45,24 @@ def read(text: str, tools: Sequence[Tool]) -> tuple[Reply, CallFormat | None]:
     """
     if not tools:
         return Reply(text.strip()), None
-    formats: tuple[tuple[CallFormat, re.Pattern[str] | None], ...] = (
-        ("tagged", _TAGGED),
-        ("fenced", _FENCED),
-        ("json", None),
+    found, blanked = _scan(text)
+    places: tuple[tuple[CallFormat, list[_Span]], ...] = (
+        ("tagged", [match.span() for match in _TAGGED.finditer(blanked)]),
+        ("fenced", [match.span() for match in _FENCED.finditer(blanked)]),
+        ("json", [span for span, _ in found]),
     )
-    for name, pattern in formats:
-        if pattern is None:
-            calls, words = _scan(text)
-        else:
-            calls = [c for match in pattern.finditer(text) for c in _scan(match.group(1))[0]]
-            words = pattern.sub("", text)
+    for name, spans in places:
+        calls: list[ToolCall] = []
+        words: list[str] = []
+        end = 0
+        for start, stop in spans:
+            inside = [c for (s, e), some in found if start <= s and e <= stop for c in some]
+            if inside:
+                calls += inside
+                words.append(text[end:start])
+                end = stop
         if calls:
-            return Reply(words.strip(), tuple(calls)), name
+            return Reply("".join([*words, text[end:]]).strip(), tuple(calls)), name
     return Reply(text.strip()), None
 
 
@@ -84,20 +93,27 @@ def problem(call: ToolCall, tools: Sequence[Tool]) -> str | None:
     if tool is None:
         return f"no tool is called {call.name!r}"
     unknown = [name for name in call.arguments if name not in tool.properties]
-    if unknown and tool.parameters.get("additionalProperties") is not True:
+    if unknown and not {"additionalProperties", "patternProperties"} & tool.parameters.keys():
         return f"{call.name} has no argument {unknown[0]!r}"
     try:
-        error = best_match(
-            _validator(_canonical(tool.parameters)).iter_errors(dict(call.arguments))
-        )
-    except Exception as failure:  # a schema with broken references: a fact about it, not a crash
+        error = best_match(_validator(_canonical(_closed(tool))).iter_errors(dict(call.arguments)))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # A schema with broken references is a fact about it, not a crash. Where a loop of references
+    # ends the stack, Rust code under `referencing` may panic, and that is no Exception.
+    except BaseException as failure:
         return f"the schema of {call.name} cannot be applied: {failure}"
     return None if error is None else f"{call.name}: {error.message}"
 
 
 def equal(left: Sequence[ToolCall], right: Sequence[ToolCall], tools: Sequence[Tool] = ()) -> bool:
     """The same set of calls: order-free, counts equal, defaults filled, values by schema type."""
-    return sorted(_key(call, tools) for call in left) == sorted(_key(c, tools) for c in right)
+    return canonical(left, tools) == canonical(right, tools)
+
+
+def canonical(calls: Sequence[ToolCall], tools: Sequence[Tool] = ()) -> str:
+    """One text for all that `equal` holds equal."""
+    return "\n".join(sorted(_key(call, tools) for call in calls))
 
 
 @dataclass(frozen=True)
@@ -125,19 +141,25 @@ def grammar(
         "key_separator": ": ",
         "lenient": True,  # keywords the grammar cannot express are left to the verifier
     }
-    schema = {"anyOf": [_call_schema(tool) for tool in tools], "x-guidance": options}
+    calls = [_call_schema(tool, f"tool:///{i}") for i, tool in enumerate(tools)]
+    schema = {"anyOf": calls, "x-guidance": options}
     start, end = (_literal(tag, special) for tag in ("<tool_call>", "</tool_call>"))
-    more = f"{{0,{max_calls - 1}}}"  # small models repeat themselves without end
+    tagged = f'{start} "\\n" call "\\n" {end}'
     rules = {
-        "tagged": f'{start} "\\n" call "\\n" {end} ("\\n" {start} "\\n" call "\\n" {end}){more}',
+        "tagged": tagged + _again(f'"\\n" {tagged}', max_calls - 1),
         "fenced": '"```json\\n" (call | json) "\\n```"',
-        "json": f'"[" call (", " call){more} "]"',
+        "json": '"[" call' + _again('", " call', max_calls - 1) + ' "]"',
     }
     formats = [only] if only else list(rules)
     lines = [f"start: {' | '.join([*formats, 'PLAIN'])}"]
     lines += [f"{name}: {rule}" for name, rule in rules.items()]
     lines += [f"call: %json {json.dumps(schema)}", r"PLAIN: /[^<\[{`\s](.|\n)*/"]
     return Grammar("\n".join(lines))
+
+
+def _again(rule: str, most: int) -> str:
+    """Up to `most` repetitions (llguidance knows no `{0,0}`)."""
+    return f" ({rule}){{0,{most}}}" if most else ""
 
 
 def value_grammar(schema: Mapping[str, Any]) -> Grammar:
@@ -147,8 +169,13 @@ def value_grammar(schema: Mapping[str, Any]) -> Grammar:
     return Grammar(f"start: %json {json.dumps(full)}")
 
 
-def _call_schema(tool: Tool) -> dict[str, Any]:
-    arguments = {"additionalProperties": False, "type": "object", **tool.parameters}
+def _closed(tool: Tool) -> dict[str, Any]:
+    """The tool's schema; it knows no other arguments unless it says so."""
+    return {"additionalProperties": False, "type": "object", **tool.parameters}
+
+
+def _call_schema(tool: Tool, identity: str) -> dict[str, Any]:
+    arguments = {**_closed(tool), "$id": identity}  # so that "#/$defs/..." is looked up in there
     return {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "arguments": arguments},
@@ -161,32 +188,44 @@ def _literal(text: str, special: Mapping[str, int]) -> str:
     return f"<[{special[text]}]>" if text in special else json.dumps(text)
 
 
-def _scan(text: str) -> tuple[list[ToolCall], str]:
-    """Finds every call in free text; returns them and the text without them."""
-    calls: list[ToolCall] = []
-    words: list[str] = []
-    decoder = json.JSONDecoder()
+def _scan(text: str) -> tuple[list[tuple[_Span, list[ToolCall]]], str]:
+    """Finds where calls stand in free text, and blanks every JSON value in a copy of it.
+
+    What a string inside JSON holds (a fence, a tag) is no markup; the copy does not show it.
+    """
+    found: list[tuple[_Span, list[ToolCall]]] = []
+    blanked: list[str] = []
     position = 0
-    while position < len(text):
-        start = min(
-            (i for i in (text.find("{", position), text.find("[", position)) if i >= 0), default=-1
-        )
-        if start < 0:
-            break
-        words.append(text[position:start])
+    while match := _OPENING.search(text, position):
+        start = match.start()
+        blanked.append(text[position:start])
         try:
-            value, position = decoder.raw_decode(text, start)
+            value, position = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            words.append(text[start])
+            blanked.append(text[start])
             position = start + 1
             continue
-        found = list(_calls_in(value))
-        if found:
-            calls += found
-        else:
-            words.append(text[start:position])
-    words.append(text[position:])
-    return calls, "".join(words)
+        blanked.append("\0" * (position - start))
+        # the value of a key belongs to an object that is cut off or broken
+        calls = [] if _KEY.search(text, max(0, start - 80), start) else list(_calls_in(value))
+        if calls:
+            found.append(((start, position), calls))
+    blanked.append(text[position:])
+    return found, "".join(blanked)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
+_OPENING = re.compile(r"[{\[]")
+_KEY = re.compile(r'"\s*:\s*\Z')
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def _calls_in(value: object) -> Iterator[ToolCall]:
@@ -199,17 +238,32 @@ def _calls_in(value: object) -> Iterator[ToolCall]:
         arguments = item.get("arguments", item.get("parameters"))
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments)
+                arguments = _DECODER.decode(arguments)
             except (ValueError, RecursionError):
                 continue
-        if isinstance(name, str) and isinstance(arguments, dict):
-            yield ToolCall(name, arguments)
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            continue
+        if nesting(arguments) <= MAX_NESTING:
+            # half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes "?"
+            text = json.dumps([name, arguments], ensure_ascii=False).encode("utf-8", "replace")
+            yield ToolCall(*json.loads(text))
 
 
 def _dump(call: ToolCall, tool: Tool | None) -> str:
-    order = {name: i for i, name in enumerate(tool.properties if tool else ())}
-    arguments = dict(sorted(call.arguments.items(), key=lambda kv: order.get(kv[0], len(order))))
+    arguments = _ordered(dict(call.arguments), tool.parameters if tool else {})
     return json.dumps({"name": call.name, "arguments": arguments}, ensure_ascii=False)
+
+
+def _ordered(value: Any, schema: object) -> Any:
+    """The value with the keys of its objects in the schema's order."""
+    schema = schema if isinstance(schema, Mapping) else {}
+    if isinstance(value, list):
+        return [_ordered(item, schema.get("items")) for item in value]
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        keys = [key for key in inner if key in value] + [key for key in value if key not in inner]
+        return {key: _ordered(value[key], inner.get(key)) for key in keys}
+    return value
 
 
 def _key(call: ToolCall, tools: Sequence[Tool]) -> str:
@@ -226,13 +280,13 @@ def _key(call: ToolCall, tools: Sequence[Tool]) -> str:
 
 def _normal(value: Any, schema: object) -> Any:
     """The value as its schema type reads it: `"5"` is 5 for an integer, 5.0 is 5 for a number."""
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    kind = _kind(schema)
     if isinstance(value, str):
         if kind in ("integer", "number"):
-            try:
-                return _number(float(value.replace(",", "")))
-            except ValueError:
-                return value.strip()
+            for read_number in (int, float):  # int first: floats round long numbers
+                with suppress(ValueError):
+                    return _number(read_number(value.replace(",", "")))
+            return value.strip()
         if kind == "boolean" and value.lower() in ("true", "false"):
             return value.lower() == "true"
         return value.strip()
@@ -250,7 +304,19 @@ def _normal(value: Any, schema: object) -> Any:
 
 
 def _number(value: float) -> float:
-    return int(value) if value == value and abs(value) < 2**53 and value == int(value) else value
+    return int(value) if math.isfinite(value) and value == int(value) else value
+
+
+def _kind(schema: object) -> object:
+    """The schema's type; of `["integer", "null"]` and `anyOf` with null the other one."""
+    if not isinstance(schema, Mapping):
+        return None
+    if isinstance(schema.get("type"), str):
+        return schema["type"]
+    parts = [part if isinstance(part, Mapping) else {} for part in schema.get("anyOf", ())]
+    kinds = schema.get("type", [part.get("type") for part in parts])
+    others = [kind for kind in kinds if kind != "null"]
+    return others[0] if len(others) == 1 else None
 
 
 def _canonical(schema: Mapping[str, Any]) -> str:
@@ -259,4 +325,5 @@ def _canonical(schema: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
+    # the default registry would fetch remote references, file:// among them
+    return Draft202012Validator(json.loads(schema), registry=REGISTRY)

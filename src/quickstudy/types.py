@@ -19,6 +19,7 @@ from quickstudy.errors import RequestError
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+MAX_NESTING = 64  # of JSON from outside; what is deeper runs into Python's recursion limit
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Tool:
                 f"got {_short(raw)}"
             )
         name = raw["name"]
+        _check_json(raw, where)
         parameters = raw.get("parameters") or {"type": "object", "properties": {}}
         if not isinstance(parameters, Mapping):
             raise RequestError(f"{where}: parameters of {name!r} must be a JSON Schema object")
@@ -77,6 +79,8 @@ class Tool:
             raise RequestError(
                 f"{where}: parameters of {name!r} are no JSON Schema (at {spot}): {error.message}"
             ) from error
+        except (RecursionError, OverflowError) as error:  # nested too deep; a{99999999999}
+            raise RequestError(f"{where}: parameters of {name!r}: {error}") from error
         if parameters.get("type", "object") != "object":
             raise RequestError(
                 f'{where}: parameters of {name!r} must have "type": "object", '
@@ -97,6 +101,7 @@ class Message:
     def parse(cls, raw: object, where: str = "messages") -> Message:
         if not isinstance(raw, Mapping):
             raise RequestError(f"{where}: expected an object with role and content")
+        _check_json(raw, where)
         role = raw.get("role")
         if role not in ROLES:
             raise RequestError(f"{where}: unknown role {role!r}; use one of {', '.join(ROLES)}")
@@ -308,13 +313,41 @@ def _parse_call(raw: object, where: str) -> ToolCall:
     if isinstance(arguments, str):  # OpenAI sends arguments as a JSON string
         try:
             arguments = json.loads(arguments)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RequestError(f"{where}: arguments are no JSON: {error}") from error
+        _check_json(arguments, where)
     if not isinstance(arguments, Mapping):
         raise RequestError(f"{where}: arguments must be an object, got {_short(arguments)}")
     return ToolCall(raw["name"], dict(arguments))
 
 
+def nesting(value: object) -> int:
+    """How deep lists and objects are nested, counted to one more than MAX_NESTING."""
+    level, depth = [value], -1
+    while level and depth <= MAX_NESTING:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | tuple | Mapping)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return depth
+
+
+def _check_json(value: object, where: str) -> None:
+    """Refuses what JSON in UTF-8 cannot hold (NaN, half a surrogate pair) and deep nesting."""
+    if nesting(value) > MAX_NESTING:
+        raise RequestError(f"{where}: nested more than {MAX_NESTING} deep")
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False, default=dict).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(f"{where}: cannot be written as JSON: {error}") from error
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -64,7 +64,8 @@ class TestText:
         assert find_surface("Art", "The art of Art") == "Art"
 
     def test_words_are_not_cut(self) -> None:
-        assert status("art", "Come to the party") is INVENTED
+        assert status("part", "We have departed") is INVENTED
+        assert status("art", "Come to the party") is not STATED
 
     def test_another_form_of_a_word_is_unclear(self) -> None:
         assert status("nurse", "How many nurses are there?") is UNCLEAR
@@ -73,8 +74,14 @@ class TestText:
     def test_no_word_of_the_request_could_have_led_to_it(self) -> None:
         assert status("hospital", "Find nurses for Monday") is INVENTED
 
-    def test_a_code_is_unclear(self) -> None:
-        assert status("US", "News from the United States") is UNCLEAR
+    @pytest.mark.parametrize("value", ["US", "NASA", "en", "kg"])
+    def test_a_code_is_unclear(self, value: str) -> None:
+        assert status(value, "News from the United States") is UNCLEAR
+
+    def test_a_choice_among_few_is_unclear(self) -> None:
+        """`warm` may be meant by "make it cosy"."""
+        assert status("warm", "Make it cosy") is INVENTED
+        assert status("warm", "Make it cosy", {"enum": ["warm", "cold"]}) is UNCLEAR
 
     def test_a_code_that_is_not_there_in_words_is_no_part_of_a_word(self) -> None:
         assert status("US", "A bus") is UNCLEAR
@@ -91,7 +98,7 @@ class TestText:
         text = "Mail Ann and Bob"
         assert status(["Ann", "Bob"], text, {"items": TEXT}) is STATED
         assert status(["Ann", "Zoe"], text, {"items": TEXT}) is UNCLEAR
-        assert status(["Yara", "Zoe"], text, {"items": TEXT}) is INVENTED
+        assert status(["Yara", "Zelda"], text, {"items": TEXT}) is INVENTED
 
 
 class TestNumbers:

@@ -85,6 +85,9 @@ class TestFind:
             ("a quarter past 3", "03:15:00"),
             ("seven o'clock in the evening", "19:00:00"),
             ("3 in the afternoon", "15:00:00"),
+            ("ten past three", "03:10:00"),
+            ("twenty-five to four in the afternoon", "15:35:00"),
+            ("twenty minutes past 3", "03:20:00"),
             ("ten o'clock", "10:00:00"),
         ],
     )
@@ -210,7 +213,8 @@ STYLES = [
     "9 pm", "9:30 a.m.", "9:30PM", "9:30:15 pm", "12:30", "9:05", "9:30", "00:30", "14:05:09",
     "half past nine", "Half past nine", "quarter to ten in the morning", "Quarter Past Three",
     "half past twelve", "ten o'clock", "11 o'clock", "3 in the afternoon", "half past 3",
-    "seven o'clock in the evening",
+    "seven o'clock in the evening", "ten past three", "twenty-five to four in the afternoon",
+    "Five minutes to 11",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,9 @@ class TestGrading:
 def test_run_writes_a_line_each_as_it_goes(tiny: LanguageModel, tmp_path: Path) -> None:
     improver = Improver(tiny, Config(method="base", decoding=DecodingConfig(max_new_tokens=2)))
     out = tmp_path / "a" / "b"
-    written = []
+    written: list[int] = []
 
-    def track(items):
+    def track(items: Sequence[Task]) -> Iterator[Task]:
         for item in items:
             yield item
             written.append(len((out / "episodes.jsonl").read_text().splitlines()))

@@ -47,13 +47,13 @@ class Author:
         """For each (tool, argument names, values to avoid): an arguments object, or {}."""
         dialogues, grammars = [], []
         for tool, names, avoid in asks:
-            properties = {name: tool.properties[name] for name in names}
+            properties = {n: tool.properties[n] for n in names if n in tool.properties}
             dialogues.append(dialogue("arguments", tool=tool, properties=properties, avoid=avoid))
             schema = {
                 **tool.parameters,
                 "type": "object",
                 "properties": properties,
-                "required": list(names),
+                "required": list(properties),
                 "additionalProperties": False,
             }
             grammars.append(value_grammar(schema))

@@ -59,14 +59,14 @@ class Ground:
 
 def ground(value: Any, schema: Mapping[str, Any], text: str) -> Ground:
     """Judges one argument value against the request's text."""
-    if value is None or value == "" or value == [] or value == {}:
+    if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
         return Ground(Status.INVENTED)  # an empty value states nothing
     if isinstance(value, bool | dict):
         return Ground(Status.UNCLEAR)
     if isinstance(value, list):
         return _ground_list(value, schema, text)
     if isinstance(value, int | float):
-        return _ground_number(float(value), text)
+        return _ground_number(value, text)
     if isinstance(value, str):
         return _ground_text(value, schema, text)
     return Ground(Status.UNCLEAR)
@@ -112,14 +112,21 @@ def numbers(text: str) -> list[tuple[str, float]]:
     return found
 
 
+def whole(surface: str) -> str:
+    """A pattern for these words uncut: `art` is not in `party`, nor `3` in `3:30` or `3,100`."""
+    left = r"(?<!\w)(?<!\d[.,:/])" if surface[:1].isdigit() else r"(?<!\w)"
+    right = r"(?!\w)(?![.,:/]\d)" if surface[-1:].isdigit() else r"(?!\w)"
+    return f"{left}{re.escape(surface)}{right}"
+
+
 def find_surface(value: str, text: str) -> str | None:
     """How a string stands in a text: its exact letters if they are there, else in any case."""
-    pattern = rf"(?<!\w){re.escape(value)}(?!\w)"
+    pattern = whole(value)
     match = re.search(pattern, text) or re.search(pattern, text, re.IGNORECASE)
     return match.group() if match else None
 
 
-def _ground_number(value: float, text: str) -> Ground:
+def _ground_number(value: int | float, text: str) -> Ground:
     for surface, stated in numbers(text):
         if stated == value:
             return Ground(Status.STATED, surface)
@@ -152,15 +159,15 @@ def _ground_text(value: str, schema: Mapping[str, Any], text: str) -> Ground:
     if "enum" in schema:
         return Ground(Status.UNCLEAR)  # a choice among few: it may be meant in other words
     words = [w for w in re.findall(r"\w+", value.lower()) if len(w) > 2 and w not in _STOP_WORDS]
-    if not words or re.fullmatch(r"[A-Z]{2,4}|\w{1,3}", value):
+    if re.fullmatch(r"[\d\W]+", value):
+        return Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
+    if not words or re.fullmatch(r"[A-Z]{2,4}", value):
         return Ground(Status.UNCLEAR)  # a code: it may stand for a word of the request
     told = re.findall(r"\w+", text.lower())
     if any(_akin(word, other) for word in words for other in told):
         return Ground(Status.UNCLEAR)
     if temporal.find(value):
         return Ground(Status.UNCLEAR if temporal.find(text) else Status.INVENTED)
-    if re.fullmatch(r"[\d\W]+", value):
-        return Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
     return Ground(Status.INVENTED)
 
 

@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from quickstudy.augmentation import temporal, values
-from quickstudy.augmentation.grounding import NUMBER_WORDS, Ground, Status, ground_all
-from quickstudy.types import Example, Request, Tool, ToolCall
+from quickstudy.augmentation.grounding import NUMBER_WORDS, Ground, Status, ground_all, whole
+from quickstudy.types import Example, Message, Request, Tool, ToolCall
 
 Writer = Callable[[Sequence[tuple[str, Tool, str]]], list[list[str]]]
 
@@ -104,7 +104,7 @@ def substitute(
         swap: dict[str, Fresh] = {}
         calls = [dict(call.arguments) for call in analysis.calls]
         # longest first: a year inside a date follows the date
-        for slot in sorted(analysis.slots, key=lambda s: -len(s.ground.surface)):
+        for slot in sorted(analysis.slots, key=_widest_first):
             options = written.get((slot.name, str(slot.value)), [])
             fresh = _follow(slot, swap) or _fresh(slot, options, taken, rng)
             if fresh is not None:
@@ -114,13 +114,9 @@ def substitute(
         words = {surface: fresh.words for surface, fresh in swap.items()}
         # a value kept as the draft has it may tell the user's other values in passing
         for kept, arguments in zip(analysis.kept, calls, strict=True):
-            told = {n: _swapped(v, words) for n, v in kept.items() if isinstance(v, str)}
-            arguments.update({n: v for n, v in told.items() if v != kept[n]})
+            arguments.update(_swapped(dict(kept), words))
         yield Example(
-            tuple(
-                m if m.role == "system" else replace(m, content=_swapped(m.content, words))
-                for m in request.messages
-            ),
+            tuple(_told(message, words) for message in request.messages),
             tuple(
                 ToolCall(call.name, arguments)
                 for call, arguments in zip(analysis.calls, calls, strict=True)
@@ -149,13 +145,17 @@ def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, T
     return asks
 
 
+def _widest_first(slot: Slot) -> tuple[int, bool]:
+    return -len(slot.ground.surface), slot.ground.phrase is None
+
+
 def _follow(slot: Slot, swap: Mapping[str, Fresh]) -> Fresh | None:
     """What the slot becomes because its words are, or are part of, words already replaced."""
     surface = slot.ground.surface
     if surface in swap:
         return _again(slot, swap[surface])
     for longer, fresh in swap.items():
-        if re.search(rf"(?<!\w){re.escape(surface)}(?!\w)", longer) and fresh.moment is not None:
+        if re.search(whole(surface), longer) and fresh.moment is not None:
             year = str(fresh.moment.year)
             if re.fullmatch(r"\d{4}", surface) and year in fresh.words:
                 return Fresh(year, int(year) if isinstance(slot.value, int) else year)
@@ -166,23 +166,28 @@ def _again(slot: Slot, fresh: Fresh) -> Fresh:
     """The same fresh words, as this slot writes them."""
     if fresh.moment is not None and slot.ground.phrase is not None:
         return Fresh(fresh.words, _formatted(slot, fresh.moment), fresh.moment)
-    if isinstance(slot.value, str) == isinstance(fresh.value, str):
-        return fresh
-    return Fresh(fresh.words, fresh.words if isinstance(slot.value, str) else fresh.value)
+    if isinstance(slot.value, str):
+        return Fresh(fresh.words, fresh.words)
+    return fresh
 
 
 def _fresh(slot: Slot, written: list[str], taken: set[str], rng: random.Random) -> Fresh | None:
     """Another value and its words; None if there is none, and then both stay as they are."""
     surface, phrase = slot.ground.surface, slot.ground.phrase
     if phrase is not None:
-        words, moment = temporal.fresh(phrase, rng)
-        return Fresh(words, _formatted(slot, moment), moment)
+        told = temporal.fresh(phrase, rng)
+        return told and Fresh(told[0], _formatted(slot, told[1]), told[1])
     if isinstance(slot.value, str):
         text = values.fresh_text(slot.value, slot.schema, written, taken, rng)
         if text is None:
             return None
         if "enum" in slot.schema:
-            return Fresh(text.capitalize() if surface[:1].isupper() else text, text)
+            same_letters = {str.upper: surface.isupper(), str.capitalize: surface.istitle()}
+            if surface != slot.value:
+                for write, fits in same_letters.items():
+                    if fits:
+                        return Fresh(write(text), text)
+            return Fresh(text, text)
         return Fresh(text, text)
     number = values.fresh_number(slot.value, slot.schema, rng)
     return Fresh(_number_like(surface, number), number)
@@ -206,10 +211,24 @@ def _number_like(surface: str, number: int | float) -> str:
     return spelt.get(number, str(number)) if in_words else str(number)
 
 
-def _swapped(text: str, words: Mapping[str, str]) -> str:
-    """The text with all surfaces replaced at once, so that no fresh value is replaced again."""
-    if not words:
-        return text
+def _told(message: Message, words: Mapping[str, str]) -> Message:
+    if message.role == "system":
+        return message
+    calls = tuple(ToolCall(c.name, _swapped(dict(c.arguments), words)) for c in message.tool_calls)
+    return replace(message, content=_swapped(message.content, words), tool_calls=calls)
+
+
+def _swapped(value: Any, words: Mapping[str, str]) -> Any:
+    """A text, or a JSON value's texts, with all surfaces replaced.
+
+    All at once, so that no fresh value is replaced again.
+    """
+    if isinstance(value, dict):
+        return {key: _swapped(item, words) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_swapped(item, words) for item in value]
+    if not isinstance(value, str) or not words:
+        return value
     longest_first = sorted(words, key=len, reverse=True)
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(s)}(?!\w)" for s in longest_first))
-    return pattern.sub(lambda match: words[match.group()], text)
+    pattern = "|".join(whole(surface) for surface in longest_first)
+    return re.sub(pattern, lambda match: words[match.group()], value)

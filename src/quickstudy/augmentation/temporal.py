@@ -56,6 +56,7 @@ _DATE_FORMATS = (
     "%Y%m%d", "%m-%d", "%d-%m", "%m/%d", "%d/%m", "%B %d, %Y", "%B %d", "%d %B %Y",
 )  # fmt: skip
 _TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I %p", "%I:%M%p", "%I%p")
+_SLASHED = re.compile(r"(\d{1,2})([/.])(\d{1,2})[/.](\d{4})")
 _STATED = re.compile(
     r"(?:%[YmdHMSIpyBb][-/:., T]?)+"
     r"|(?:YYYY|DD|MM|HH|hh)(?:[-/.: T]*(?:YYYY|MM|DD|HH|hh|mm|SS|ss))+(?: ?(?:AM|PM|am|pm)\b)?"
@@ -88,12 +89,14 @@ def stated_format(schema: Mapping[str, Any]) -> str | None:
     example there that can be read one way only.
     """
     known = {"date": "%Y-%m-%d", "time": "%H:%M:%S", "date-time": "%Y-%m-%dT%H:%M:%S"}
-    if schema.get("format") in known:
-        return known[schema["format"]]
+    wanted = schema.get("format")
+    if isinstance(wanted, str) and wanted in known:
+        return known[wanted]
     description = str(schema.get("description", ""))
     stated = _STATED.search(description)
     if stated:
-        return _strftime(stated.group().rstrip(" ,.:-/"))
+        format = _strftime(stated.group().rstrip(" ,.:-/"))
+        return format if _readable(format) else None
     for phrase in find(description):
         if phrase.kind != "relative" and phrase.surface[0].isdigit():
             formats = [f for f in (*_DATE_FORMATS, *_TIME_FORMATS) if _parses(phrase.surface, f)]
@@ -131,17 +134,33 @@ def says(value: str, format: str, phrase: Phrase) -> bool:
     return phrase.moment.strftime(format) == datetime.strptime(value, format).strftime(format)
 
 
-def fresh(phrase: Phrase, rng: random.Random) -> tuple[str, datetime]:
-    """Another moment of the same kind, and the phrase that tells it in the same style."""
+def fresh(phrase: Phrase, rng: random.Random) -> tuple[str, datetime] | None:
+    """Another moment of the same kind, and the phrase that tells it in the same style.
+
+    The words are read again and must say one moment, another than before; None if no try does.
+    """
     assert phrase.moment is not None
-    if phrase.kind == "time":
-        step = 60 if phrase.moment.minute == 0 else 5
-        moment = phrase.moment + timedelta(minutes=step * rng.randint(1, 600 // step))
-        if re.search(r" past | to |o'clock| in the | at night", phrase.surface):
-            moment = phrase.moment + timedelta(hours=rng.choice((1, 2, 3)))
-    else:
-        moment = phrase.moment + timedelta(days=rng.randint(20, 330))
-    return _like(phrase.surface, moment), moment
+    for _ in range(20):
+        try:
+            words = _like(phrase, _other(phrase, rng))
+        except (OverflowError, ValueError):  # at the ends of the calendar
+            continue
+        again = find(words)
+        if len(again) == 1 and again[0].surface == words and again[0].kind == phrase.kind:
+            moment = again[0].moment
+            if moment is not None and moment != phrase.moment:
+                return words, moment
+    return None
+
+
+def _other(phrase: Phrase, rng: random.Random) -> datetime:
+    assert phrase.moment is not None
+    if phrase.kind == "date":
+        return phrase.moment + timedelta(days=rng.randint(20, 330))
+    if _in_words(phrase.surface):
+        return phrase.moment + timedelta(hours=rng.randint(1, 3))
+    step = 60 if phrase.moment.minute == 0 else 5
+    return phrase.moment + timedelta(minutes=step * rng.randint(1, 600 // step))
 
 
 def _moment(surface: str, kind: Kind) -> datetime | None:
@@ -149,11 +168,19 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
         return None
     if kind == "time":
         return _time(surface)
-    order = "YMD" if re.match(r"\d{4}", surface) else "MDY"
+    order = "YMD"
+    slashed = _SLASHED.fullmatch(surface)
+    if slashed:
+        first, second = int(slashed[1]), int(slashed[3])
+        if first <= 12 and second <= 12 and first != second:
+            return None  # day or month first: nobody can tell
+        order = "DMY" if first > 12 else "MDY"
+
+    def digits(match: re.Match[str]) -> str:
+        return str(_ORDINALS.index(match.group().lower()) + 1)
+
     return dateparser.parse(
-        re.sub(
-            _ORDINAL, lambda m: str(_ORDINALS.index(m.group().lower()) + 1), surface, flags=re.I
-        ),
+        re.sub(_ORDINAL, digits, surface, flags=re.IGNORECASE),
         languages=["en"],
         settings={
             "DATE_ORDER": order,
@@ -176,15 +203,27 @@ def _time(surface: str) -> datetime | None:
     late = re.search(r"\d ?pm\b|afternoon|evening|at night", text)
     if late and total < 720:
         total += 720
-    if re.search(r"\d ?am\b|morning", text) and hour == 12:
+    if re.search(r"\d ?am\b|morning", text) and total >= 720:
         total -= 720
-    if not 0 <= total < 1440:
+    if not 0 <= total < 1440 or int(minute or 0) > 59 or int(second or 0) > 59:
         return None
-    return datetime(2000, 1, 1, total // 60, total % 60, int(second or 0) % 60)
+    return datetime(2000, 1, 1, total // 60, total % 60, int(second or 0))
 
 
-def _like(surface: str, moment: datetime) -> str:
-    """The moment in the style of the surface: same order, month length, ordinals, clock."""
+def _like(phrase: Phrase, moment: datetime) -> str:
+    """The moment in the style of the phrase: same order, padding, month length, ordinals, clock."""
+    surface = phrase.surface
+    if phrase.kind == "time":
+        return _clock_words(surface, moment) if _in_words(surface) else _clock(surface, moment)
+    slashed = _SLASHED.fullmatch(surface)
+    if slashed:
+        first, sign, second, _ = slashed.groups()
+        parts = (moment.day, moment.month) if int(first) > 12 else (moment.month, moment.day)
+        width = 2 if len(first) == len(second) else 1
+        return sign.join([*(f"{part:0{width}}" for part in parts), f"{moment:%Y}"])
+    for format in ("%Y-%m-%d", "%Y/%m/%d"):
+        if _parses(surface, format):
+            return moment.strftime(format)
 
     def month(match: re.Match[str]) -> str:
         name = moment.strftime("%B")
@@ -194,31 +233,33 @@ def _like(surface: str, moment: datetime) -> str:
     def day(match: re.Match[str]) -> str:
         return f"{moment.day}{_suffix(moment.day) if match.group(1) else ''}"
 
-    def clock(match: re.Match[str]) -> str:
-        _, minute, gap, half = match.groups()
-        told = moment.strftime("%p").lower()
-        told = "".join(a.upper() if b.isupper() else a for a, b in zip(told, half, strict=False))
-        if "." in half:
-            told = f"{told[0]}.{told[1]}."
-        minutes = f":{moment:%M}" if minute or moment.minute else ""
-        return f"{(moment.hour % 12) or 12}{minutes}{gap}{told}"
-
-    if re.search(r"\d ?[ap]\.?m", surface, re.IGNORECASE):
-        return re.sub(r"(\d{1,2})(:\d\d)?( ?)([ap]\.?m\.?)", clock, surface, flags=re.IGNORECASE)
-    for format in (*_DATE_FORMATS, *_TIME_FORMATS):
-        if surface[0].isdigit() and _parses(surface, format):
-            text = moment.strftime(format)
-            return text if surface[0] == "0" or len(text) == len(surface) else text.lstrip("0")
-    if re.search(r" past | to |o'clock| in the | at night", surface):
-        return _clock_words(surface, moment)
     text = re.sub(r"\d{4}", f"{moment:%Y}", surface)
     text = re.sub(_MONTH, month, text, flags=re.IGNORECASE)
     text = re.sub(_ORDINAL, _ORDINALS[moment.day - 1], text, flags=re.IGNORECASE)
-    return re.sub(r"(?<!\d)\d{1,2}(?!\d)(st|nd|rd|th)?", day, text)
+    return re.sub(r"(?<!\d)\d{1,2}(?!\d)(st|nd|rd|th)?", day, text, flags=re.IGNORECASE)
+
+
+def _in_words(surface: str) -> bool:
+    return bool(re.search(r" past | to |o'clock| in the | at night", surface, re.IGNORECASE))
+
+
+def _clock(surface: str, moment: datetime) -> str:
+    """A clock time in digits: `9:30 a.m.`, `5PM`, `14:05:09`."""
+    parts = re.fullmatch(r"(\d{1,2})(:\d\d)?(:\d\d)?( ?)([ap]\.?m\.?)?", surface, re.IGNORECASE)
+    assert parts is not None  # it is what `find` finds
+    hour, minute, second, gap, half = parts.groups()
+    told = (moment.hour % 12 or 12) if half else moment.hour
+    text = f"{told:0{2 if hour[0] == '0' or (len(hour) == 2 and not half) else 1}}"
+    text += f":{moment:%M}" if minute or moment.minute else ""
+    text += f":{moment:%S}" if second else ""
+    if half:
+        letter = moment.strftime("%p")[0]
+        text += gap + (letter if half[0].isupper() else letter.lower()) + half[1:]
+    return text
 
 
 def _clock_words(surface: str, moment: datetime) -> str:
-    hour = (moment.hour + (1 if " to " in surface else 0)) % 12
+    hour = (moment.hour + (1 if " to " in surface.lower() else 0)) % 12
 
     def told(match: re.Match[str]) -> str:
         return match.group(1) + (str(hour or 12) if match.group(2).isdigit() else _HOURS[hour])
@@ -226,7 +267,7 @@ def _clock_words(surface: str, moment: datetime) -> str:
     hour_at = rf"( (?:past|to) |^)({_HOUR_WORD}|\d{{1,2}})\b(?! (?:past|to|minutes) )"
     text = re.sub(hour_at, told, surface, count=1, flags=re.IGNORECASE)
     part = "morning" if moment.hour < 12 else "afternoon" if moment.hour < 18 else "evening"
-    return re.sub(r"in the \w+|at night", f"in the {part}", text)
+    return re.sub(r"in the \w+|at night", f"in the {part}", text, flags=re.IGNORECASE)
 
 
 def _suffix(day: int) -> str:
@@ -236,10 +277,19 @@ def _suffix(day: int) -> str:
 def _parses(text: str, format: str) -> bool:
     try:
         moment = datetime.strptime(text, format)
-    except ValueError:
+    except (ValueError, re.error):
         return False
     # strptime forgives missing zeros; a stated format does not
     return len(moment.strftime(format)) == len(text) or "%B" in format or "%I" in format
+
+
+def _readable(format: str) -> bool:
+    """Whether strptime takes it: not with a part twice, as an interval has."""
+    try:
+        datetime.strptime(datetime(2000, 1, 2).strftime(format), format)
+    except (ValueError, re.error):
+        return False
+    return True
 
 
 def _strftime(pattern: str) -> str:

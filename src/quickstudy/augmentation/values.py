@@ -7,6 +7,7 @@ Only what is left is asked of the model (`needs_model`).
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import string
@@ -40,14 +41,21 @@ def listed(schema: Mapping[str, Any]) -> list[str]:
 
 def fresh_number(value: float, schema: Mapping[str, Any], rng: random.Random) -> int | float:
     """Another number of about the same size, within the schema's limits."""
-    size = max(abs(value), 5)
-    low = schema.get("minimum", 1 if value >= 1 else 0 if value >= 0 else -2 * size)
-    high = schema.get("maximum", low + 2 * size)
-    if isinstance(value, int) or float(value).is_integer():
-        choices = [n for n in range(int(low), int(min(high, low + 10_000)) + 1) if n != value]
+    size = min(max(abs(value), 5), 1e15)
+    low = _limit(schema.get("minimum"), 1 if value >= 1 else 0 if value >= 0 else -2 * size)
+    high = _limit(schema.get("maximum"), low + 2 * size)
+    if isinstance(value, int) or value.is_integer():
+        first, last = math.ceil(low), math.floor(min(high, low + 10_000))
+        choices = [n for n in range(first, last + 1) if n != value]
         return rng.choice(choices) if choices else int(value)
     digits = len(repr(value).rpartition(".")[2])
     return round(rng.uniform(low, high), digits)
+
+
+def _limit(raw: object, otherwise: float) -> float:
+    """A schema's limit, unless it is none, or no number to count from."""
+    good = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) <= 1e15
+    return float(raw) if good and isinstance(raw, int | float) else float(otherwise)
 
 
 def by_shape(value: str, rng: random.Random) -> str | None:

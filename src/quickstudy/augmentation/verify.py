@@ -54,7 +54,7 @@ def reject(
         tool = request.tool(call.name)
         assert tool is not None  # `problem` has just found it
         exempt = kept[number] if number < len(kept) else ()
-        wrong = _ungrounded(call, tool, text, exempt)
+        wrong = _ungrounded(call, tool, text, request.user_text, exempt)
         if wrong is not None:
             return wrong
     if example.source == "call-first":
@@ -69,18 +69,40 @@ def reject(
     return None
 
 
-def _ungrounded(call: ToolCall, tool: Tool, text: str, exempt: Collection[str]) -> str | None:
+def _ungrounded(
+    call: ToolCall, tool: Tool, text: str, asked: str, exempt: Collection[str]
+) -> str | None:
     for name, value in call.arguments.items():
-        if name in exempt:
-            continue
         schema = _mapping(tool.properties.get(name))
         found = ground(value, schema, text)
+        if name in exempt:
+            if _stated(value, schema, asked) and not _stated(value, schema, text):
+                return f"{name} = {value!r} is kept and its words have gone"
+            continue
         if found.status in (Status.INVENTED, Status.UNCLEAR):
             return f"its request does not state {name} = {value!r}"
+        if found.phrase is not None and not _says(value, schema, found.phrase):
+            return f"{name} = {value!r} is not {found.phrase.surface!r} in the format wanted"
         exact = found.status is Status.STATED and isinstance(value, str)
         if exact and "enum" not in schema and found.surface != value:
             return f"{name}: {value!r} is spelt {found.surface!r} in its request"
     return None
+
+
+def _stated(value: Any, schema: Mapping[str, Any], text: str) -> bool:
+    return ground(value, schema, text).status is Status.STATED
+
+
+def _says(value: Any, schema: Mapping[str, Any], phrase: temporal.Phrase) -> bool:
+    """Whether the value is the phrase's moment; `ground` also finds what a draft wrote wrongly."""
+    stated = temporal.stated_format(schema)
+    if value == phrase.surface and stated is None:
+        return True
+    return any(
+        temporal.says(value, f, phrase)
+        for f in temporal.formats_of(value, stated)
+        if stated in (None, f)
+    )
 
 
 def _too_near(example: Example, request: Request) -> str | None:

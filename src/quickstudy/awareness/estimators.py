@@ -19,7 +19,7 @@ from quickstudy.awareness import rss
 from quickstudy.config import AwarenessConfig, DecodingConfig
 from quickstudy.decoding import Ask, Deadline, Decoder, Generation
 from quickstudy.model import Context
-from quickstudy.toolcalls import CallFormat, Grammar, opening, read, write
+from quickstudy.toolcalls import CallFormat, Grammar, canonical, opening, read
 from quickstudy.types import Candidate, Certainty
 
 
@@ -87,7 +87,7 @@ def forked_calls(
     merged: dict[str, Candidate] = {}
     for text, log_prob in scored:
         calls = read(text, context.request.tools)[0].tool_calls
-        key = write(calls, "json", context.request.tools) if calls else text
+        key = canonical(calls, context.request.tools) if calls else text
         known = merged.get(key)
         total = (
             log_prob

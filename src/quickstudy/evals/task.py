@@ -14,13 +14,14 @@ read as well; the demonstration ships such rows.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quickstudy.errors import RequestError
-from quickstudy.types import Request, ToolCall
+from quickstudy.types import Message, Request, ToolCall
 
 _TYPES = {
     "str": "string", "string": "string", "text": "string", "char": "string",
@@ -46,18 +47,22 @@ def load(path: Path) -> list[Task]:
     Raises:
         RequestError: names the file and the row.
     """
-    text = path.read_text()
-    rows = (
-        json.loads(text)
-        if text.lstrip().startswith("[")
-        else [json.loads(line) for line in text.splitlines() if line.strip()]
-    )
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = json.loads(text) if text.lstrip().startswith("[") else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"cannot read {path}: {error}") from error
+    # not splitlines(): it also splits at U+2028 and U+0085, which JSON strings may hold
+    lines = [line for line in text.split("\n") if line.strip()] if rows is None else []
     tasks = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(lines if rows is None else rows, 1):
         try:
-            tasks.append(parse(row, number))
-        except (KeyError, RequestError) as error:
+            tasks.append(parse(json.loads(row) if rows is None else row, number))
+        except RequestError as error:
             raise RequestError(f"{path}, row {number}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise RequestError(f"{path}, row {number}: no benchmark row: {what}") from error
     return tasks
 
 
@@ -69,11 +74,16 @@ def parse(row: Mapping[str, Any], number: int) -> Task:
     else:
         request = Request.parse(row["query"], [_tool(t) for t in row["tools"]], identity)
         gold = row["answers"]
-    calls = tuple(
-        ToolCall(c["name"] if "name" in c else c["tool"], c.get("arguments", c.get("parameters")))
-        for c in gold
-    )
-    return Task(request, calls)
+    calls = [_call(raw) for raw in gold]
+    message = Message.parse({"role": "assistant", "tool_calls": calls}, "gold")
+    return Task(request, message.tool_calls)
+
+
+def _call(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A gold call in OpenAI form."""
+    raw = raw.get("function", raw)
+    name = raw["name"] if "name" in raw else raw["tool"]
+    return {"name": name, "arguments": raw.get("arguments", raw.get("parameters"))}
 
 
 def _tool(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def _tool(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _schema(raw: Mapping[str, Any]) -> dict[str, Any]:
     schema: dict[str, Any] = {}
-    kind = _TYPES.get(str(raw.get("type", "")).split("[")[0].strip().lower())
+    kind = _TYPES.get(re.split(r"[\[(<]", str(raw.get("type", "")))[0].strip().lower())
     if kind:
         schema["type"] = kind
     for key in ("description", "enum", "items", "minimum", "maximum"):
