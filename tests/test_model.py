@@ -304,8 +304,8 @@ class TestForward:
         assert bool(weight.grad.isfinite().all())
 
     def test_bfloat16_cached_differs_no_more_than_batches_do(self, tiny: LanguageModel) -> None:
-        """In bf16, rounding follows the shapes. Cached against whole is held to three times
-        what the batch's shape alone does (a row among three of other lengths, against the row alone)."""
+        """In bf16, rounding follows the shapes. Cached against whole is held to three times what
+        the batch's shape alone does: a row among three of other lengths, against the row alone."""
         model = LanguageModel(tiny.network.to(torch.bfloat16), tiny.tokenizer, "tiny")
         cached_off = batched_off = 0.0
         with torch.no_grad():

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from quickstudy import catalog, reader, terminal
 from quickstudy.config import Config, settings
@@ -173,7 +174,7 @@ def main() -> None:
 
 def _improver(model: str, config: Config) -> Improver:
     # torch and transformers take seconds to import: not for --help, config or a bad request
-    with err.status(f"loading {model}"):
+    with err.status(Text(f"loading {model}")):
         from quickstudy.improve import Improver
 
         return Improver.load(model, config)
@@ -190,7 +191,9 @@ def _read(request: str) -> str:
 
 
 def _line(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    # half a surrogate pair, which JSON can spell, cannot be printed
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+    print(text, flush=True)
 
 
 def _demo_note(model: str) -> str:

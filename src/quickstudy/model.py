@@ -101,7 +101,9 @@ class LanguageModel:
             tokenizer = AutoTokenizer.from_pretrained(folder)
             with _Quiet():
                 network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        except ModelError:
+            raise
+        except Exception as error:  # broken files raise whatever their readers raise
             raise ModelError(f"cannot load {spec!r}: {error}") from error
         network.requires_grad_(False)
         return cls(network.to(device), tokenizer, source.name)

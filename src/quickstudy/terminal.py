@@ -61,7 +61,7 @@ def explain(console: Console, answer: Answer) -> None:
     parts += [Text("\nAnswer", style="bold"), Text(reply_text(answer.content, answer.tool_calls))]
     spent = "  ".join(f"{s} {episode.seconds[s]:.2f}" for s in STAGES if s in episode.seconds)
     parts.append(Text(f"\nSeconds  {spent}", style="dim"))
-    console.print(Panel(Group(*parts), title=f"request {answer.id}", title_align="left"))
+    console.print(Panel(Group(*parts), title=Text(f"request {answer.id}"), title_align="left"))
 
 
 def demo_table(lines: Sequence[Mapping[str, Any]], width: int) -> Table:

@@ -303,7 +303,9 @@ def _normal(value: Any, schema: object) -> Any:
     return value
 
 
-def _number(value: float) -> float:
+def _number(value: int | float) -> int | float:
+    if isinstance(value, int):
+        return value
     return int(value) if math.isfinite(value) and value == int(value) else value
 
 

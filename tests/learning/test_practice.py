@@ -212,12 +212,17 @@ class TestStopping:
         assert 2 < len(made.losses) < 60
         assert made.losses[-1] < 4.6 <= min(made.losses[:-1])
 
-    def test_no_step_where_the_loss_is_small_from_the_start(
+    def test_nothing_to_do_where_the_loss_is_small_from_the_start(
         self, tiny: LanguageModel, prefix: Prefix
     ) -> None:
-        with practising(tiny, prefix, steps=5, stop_loss=50) as made:
-            assert len(made.losses) == 1
-            assert not any(b.any() for b in made.adapter.b.values())
+        """Without a step nothing is practised, and it must not look as if it were."""
+        before = mix_up(tiny)
+        with (
+            pytest.raises(NoExamples, match="already answers"),
+            practising(tiny, prefix, steps=5, stop_loss=50),
+        ):
+            pytest.fail("the block is not entered")
+        before.assert_still(tiny)
 
     def test_no_time_left(self, tiny: LanguageModel, prefix: Prefix) -> None:
         before = mix_up(tiny)

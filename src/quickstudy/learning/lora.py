@@ -108,6 +108,9 @@ class Adapter:
             ValueError: if its layers are not those of one of our targets.
         """
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
+        for variant in ("use_rslora", "use_dora"):
+            if config.get(variant):
+                raise ValueError(f"{folder}: {variant} computes otherwise than plain LoRA")
         tensors = load_file(folder / "adapter_model.safetensors")
         stored = {
             key.removeprefix(_PEFT_PREFIX).removesuffix(".lora_A.weight")

@@ -108,10 +108,15 @@ def _train(
         if not math.isfinite(losses[-1]):
             raise PracticeDiverged(f"the practice loss is {losses[-1]} at step {step + 1}")
         if losses[-1] < config.stop_loss:
+            if step == 0:
+                raise NoExamples("the model already answers the practice examples")
             break
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    # the last step has no loss after it to show that it went wrong
+    if not all(bool(weight.isfinite().all()) for weight in adapter.parameters()):
+        raise PracticeDiverged("practice made a weight that is not finite")
     return tuple(losses), known
 
 

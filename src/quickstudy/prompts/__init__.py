@@ -3,6 +3,7 @@
 A dialogue's turns are headed by lines `=== system`, `=== user`, `=== assistant`.
 """
 
+import json
 import re
 from functools import lru_cache
 from importlib import resources
@@ -12,25 +13,25 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from quickstudy.types import Message
 
-
-@lru_cache
-def _template(name: str) -> Template:
-    text = resources.files(__package__).joinpath(f"{name}.jinja").read_text()
-    return Environment(undefined=StrictUndefined, keep_trailing_newline=False).from_string(text)
+_ENVIRONMENT = Environment(undefined=StrictUndefined)
+# Jinja2's own filter sorts keys and escapes for HTML
+_ENVIRONMENT.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
 
 
 def dialogue(name: str, /, **values: Any) -> list[Message]:
     """Renders `name`.jinja as a few-shot dialogue; fails if a value it names is not given."""
-    # values come from requests: a heading inside one must not start a turn
-    safe = {key: _escape(value) for key, value in values.items()}
-    parts = re.split(
-        r"^=== (system|user|assistant)\n", _template(name).render(**safe), flags=re.MULTILINE
-    )
     return [
-        Message.parse({"role": role, "content": content.strip()})
-        for role, content in zip(parts[1::2], parts[2::2], strict=True)
+        Message.parse({"role": role, "content": turn.render(**values).strip()})
+        for role, turn in _turns(name)
     ]
 
 
-def _escape(value: Any) -> Any:
-    return re.sub(r"^===", "= ==", value, flags=re.MULTILINE) if isinstance(value, str) else value
+@lru_cache
+def _turns(name: str) -> list[tuple[str, Template]]:
+    # split before rendering: no heading inside a value can start a turn
+    text = resources.files(__package__).joinpath(f"{name}.jinja").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^=== (system|user|assistant)\n", text, flags=re.MULTILINE)
+    return [
+        (role, _ENVIRONMENT.from_string(turn))
+        for role, turn in zip(parts[::2], parts[1::2], strict=True)
+    ]
