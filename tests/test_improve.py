@@ -9,9 +9,11 @@ import _thread
 import gc
 import json
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +149,19 @@ class Fault(Exception):
     pass
 
 
+@contextmanager
+def ctrl_c_after(seconds: float) -> Iterator[None]:
+    # a process started in the background ignores SIGINT, and the interrupt would never come
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(seconds, _thread.interrupt_main)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, handler)
+
+
 Break = Callable[[pytest.MonkeyPatch, type[BaseException]], None]
 
 
@@ -250,11 +265,8 @@ class TestReset:
 
     def test_after_a_real_ctrl_c(self, model: LanguageModel, mode: str) -> None:
         before = mix_up(model)
-        timer = threading.Timer(0.4, _thread.interrupt_main)
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
+        with ctrl_c_after(0.4), pytest.raises(KeyboardInterrupt):
             cycle(model, learning={"mode": mode, "steps": 5_000})
-        timer.join()
         before.assert_still(model)
 
     def test_after_practice_that_breaks_the_model(self, model: LanguageModel, mode: str) -> None:

@@ -149,12 +149,7 @@ def models() -> None:
     for heading in ("--model", "kind", "size", "path"):
         table.add_column(heading, overflow="fold")
     for source in catalog.find(Config.load().model.cache_dir):
-        name = (
-            str(source.path)
-            if source.kind == "gguf" and source.name != catalog.EMBEDDED
-            else source.name
-        )
-        table.add_row(name, source.kind, f"{source.size / 1e6:,.0f} MB", str(source.path))
+        table.add_row(source.name, source.kind, f"{source.size / 1e6:,.0f} MB", str(source.path))
     out.print(table)
 
 

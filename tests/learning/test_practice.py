@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -271,6 +272,19 @@ class Fault(Exception):
     pass
 
 
+@contextmanager
+def ctrl_c_after(seconds: float) -> Iterator[None]:
+    # a process started in the background ignores SIGINT, and the interrupt would never come
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(seconds, _thread.interrupt_main)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, handler)
+
+
 FaultAt = Callable[[pytest.MonkeyPatch, type[BaseException]], None]
 
 
@@ -340,14 +354,12 @@ class TestReset:
     def test_after_ctrl_c_in_training(self, tiny: LanguageModel, prefix: Prefix, mode: str) -> None:
         """A real interrupt, at whatever instruction it meets."""
         before = mix_up(tiny)
-        timer = threading.Timer(0.3, _thread.interrupt_main)
-        timer.start()
         with (
+            ctrl_c_after(0.3),
             pytest.raises(KeyboardInterrupt),
-            practising(tiny, prefix, mode=mode, steps=20_000),
+            practising(tiny, prefix, mode=mode, steps=5_000),
         ):
             pytest.fail("the block is not entered")
-        timer.join()
         before.assert_still(tiny)
 
     def test_practice_again_is_the_same(
