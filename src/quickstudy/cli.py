@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from quickstudy.errors import QuickstudyError, RequestError
 if TYPE_CHECKING:
     from quickstudy.improve import Improver
 
+log = logging.getLogger(__name__)
 app = typer.Typer(
     help="A small language model that practises on the spot: it notices that it is unsure, writes"
     " itself a few practice problems, trains a throw-away adapter, answers, and forgets.",
@@ -65,6 +67,8 @@ def answer(
 
     Exit status: 0, or 1 if some request could not be answered, or 2 if nothing could start.
     """
+    if as_json and explain:
+        raise typer.BadParameter("--json and --explain exclude each other")
     loaded = Config.load(config, set_ or (), method=method)
     requests = reader.read_requests(_read(request))
     # a bad request must not cost the wait for a model that would then answer nothing
@@ -78,9 +82,11 @@ def answer(
                 raise RequestError(item.error)
             assert improver is not None
             answered = improver.answer_request(item)
-        except RequestError as error:
+        except Exception as error:  # one request's fault must not cost the others their answers
             failed = True
-            bad = reader.BadRequest(item.id or 0, str(error))
+            if not isinstance(error, RequestError):
+                log.exception("request %s", item.id)
+            bad = reader.BadRequest("" if item.id is None else item.id, str(error))
             if as_json:
                 _line(bad.to_json())
             else:
@@ -111,6 +117,12 @@ def demo(
     # 135M parameters learn too little from four steps at the rate that suits larger models
     rate = ["learning.learning_rate=1e-3"] if model == catalog.EMBEDDED else []
     loaded = Config.load(config, [*rate, *(set_ or ())])
+    try:  # before the minutes of work, not after
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").touch()
+    except OSError as error:
+        reason = f"cannot write to {folder}: {error.strerror}; name another folder with --out"
+        raise QuickstudyError(reason) from error
     improver = _improver(model, loaded)
     lines = demonstration.run(
         improver, folder, lambda items: track(items, "practising", console=err)
@@ -168,7 +180,8 @@ def main() -> None:
 
 
 def _improver(model: str, config: Config) -> Improver:
-    # torch and transformers take seconds to import: not for --help, config or a bad request
+    catalog.resolve(model, config.model.cache_dir)
+    # torch and transformers take seconds to import: not for --help, config or a wrong name
     with err.status(Text(f"loading {model}")):
         from quickstudy.improve import Improver
 
@@ -176,10 +189,10 @@ def _improver(model: str, config: Config) -> Improver:
 
 
 def _read(request: str) -> str:
-    if request == "-":
-        return sys.stdin.read()
     try:
-        return Path(request).read_text()
+        if request == "-":
+            return sys.stdin.read().removeprefix("\ufeff")
+        return Path(request).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RequestError(f"cannot read {request}: {reason}") from error

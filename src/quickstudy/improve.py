@@ -20,7 +20,7 @@ from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.awareness.estimators import assess
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Generation
-from quickstudy.errors import PracticeFailed
+from quickstudy.errors import NoExamples, PracticeFailed
 from quickstudy.learning.practice import Lesson, practised
 from quickstudy.model import Context, LanguageModel
 from quickstudy.toolcalls import CallFormat, Grammar
@@ -47,8 +47,8 @@ class Improver:
         """Answers one request in OpenAI chat form (`messages` may be a plain string).
 
         Raises:
-            RequestError: if the request cannot be read. Nothing else that a request or the
-                model's output can cause raises.
+            RequestError: if the request cannot be read or rendered. Faults on the unsure path
+                do not raise: the draft is the answer and `episode.fallback` tells them.
         """
         return self.answer_request(Request.parse(messages, tools, id))
 
@@ -141,7 +141,8 @@ class Improver:
             text = toolcalls.write(example.tool_calls, call_format, context.request.tools)
             lessons.append(Lesson(turn, self.model.answer_ids(text)))
             examples.append(example)
-        record.synthesis.examples = examples
+        if not lessons:
+            raise NoExamples("no practice example begins with the shared prefix")
         practice = stack.enter_context(
             practised(
                 self.model,
@@ -163,7 +164,7 @@ class Improver:
         """Decodes the final answer with the adapter attached.
 
         Raises:
-            PracticeFailed: if it is cut off or invalid where the draft was not.
+            PracticeFailed: if it is cut off, or invalid where the draft was valid.
         """
         if self.config.learning.mode == "full":  # the adapter must see the prefix as well
             context = self.model.prefill(context.request)

@@ -101,12 +101,12 @@ class LanguageModel:
             tokenizer = AutoTokenizer.from_pretrained(folder)
             with _Quiet():
                 network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            network.requires_grad_(False)
+            return cls(network.to(device), tokenizer, source.name)
         except ModelError:
             raise
         except Exception as error:  # broken files raise whatever their readers raise
             raise ModelError(f"cannot load {spec!r}: {error}") from error
-        network.requires_grad_(False)
-        return cls(network.to(device), tokenizer, source.name)
 
     @property
     def device(self) -> torch.device:
@@ -192,7 +192,10 @@ class LanguageModel:
                 "shorten the conversation or list fewer tools"
             )
         system = [m for m in request.messages if m.role == "system"]
-        other = self.render([*system, Message("user", "?")], request.tools)
+        # any other conversation will do, as long as it parts from this one at its first letter
+        first = next(m.content for m in request.messages if m.role != "system")
+        probe = Message("user", "!" if first.lstrip().startswith("?") else "?")
+        other = self.render([*system, probe], request.tools)
         prefix = ids[: _boundary(ids, other, frozenset(self.single_tokens.values()))]
         cache = self.empty_prefix().cache
         if prefix:

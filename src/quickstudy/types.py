@@ -244,7 +244,7 @@ STAGES = ("prefill", "draft", "awareness", "synthesis", "practice", "answer", "r
 
 @dataclass(frozen=True)
 class Episode:
-    """The record of one request's cycle; `seconds` has one entry a stage, 0 if it did not run."""
+    """The record of one request's cycle; `seconds` has the stages that ran (`to_json` fills 0)."""
 
     method: str
     certainty: float | None

@@ -98,14 +98,20 @@ def substitute(
     if not analysis.slots:
         return
     asks = _asks(request, analysis, count)
-    written = dict(zip([a[0:1] + a[2:] for a in asks], write(asks), strict=True)) if asks else {}
+    written = (
+        dict(
+            zip([(tool.name, name, value) for name, tool, value in asks], write(asks), strict=True)
+        )
+        if asks
+        else {}
+    )
     taken = {slot.ground.surface.lower() for slot in analysis.slots}
     for _ in range(count):
         swap: dict[str, Fresh] = {}
         calls = [dict(call.arguments) for call in analysis.calls]
         # longest first: a year inside a date follows the date
         for slot in sorted(analysis.slots, key=_widest_first):
-            options = written.get((slot.name, str(slot.value)), [])
+            options = written.get((analysis.calls[slot.call].name, slot.name, str(slot.value)), [])
             fresh = _follow(slot, swap) or _fresh(slot, options, taken, rng)
             if fresh is not None:
                 swap.setdefault(slot.ground.surface, fresh)
@@ -130,7 +136,7 @@ def _varies(value: Any, found: Ground) -> bool:
         return False
     if found.phrase is not None:
         return found.phrase.moment is not None
-    return found.status is Status.STATED and (isinstance(value, str) or not isinstance(value, bool))
+    return found.status is Status.STATED and not isinstance(value, bool)
 
 
 def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, Tool, str]]:
@@ -182,7 +188,7 @@ def _fresh(slot: Slot, written: list[str], taken: set[str], rng: random.Random) 
         if text is None:
             return None
         if "enum" in slot.schema:
-            same_letters = {str.upper: surface.isupper(), str.capitalize: surface.istitle()}
+            same_letters = {str.upper: surface.isupper(), str.title: surface.istitle()}
             if surface != slot.value:
                 for write, fits in same_letters.items():
                     if fits:

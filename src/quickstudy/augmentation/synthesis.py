@@ -37,7 +37,9 @@ def synthesise(
     deadline: Deadline,
     into: Synthesis,
 ) -> None:
-    """Makes up to K verified examples; what was made before an error stays in `into`.
+    """Makes up to K verified examples, and call-first perhaps one more of a rival tool.
+
+    What was made before an error stays in `into`.
 
     Raises:
         NoExamples: if none survives, or the draft gives nothing to practise.
@@ -63,7 +65,7 @@ def _substitute(
     rng = random.Random(config.seed)
     wanted = config.augmentation.examples
     for example in substitute(context.request, analysis, wanted, rng, author.values):
-        _sort(example, reject(example, context.request, into.examples, analysis.kept), into)
+        _file(example, reject(example, context.request, into.examples, analysis.kept), into)
 
 
 def _write_call_first(
@@ -85,7 +87,7 @@ def _write_call_first(
         if reason is None and any(exempt):
             unclear.append(example)
         elif reason is not None or len(into.examples) < settings.examples:
-            _sort(example, reason, into)
+            _file(example, reason, into)
     missing = settings.examples - len(into.examples)
     if unclear and missing > 0:
         held = call_first.round_trip(
@@ -94,7 +96,7 @@ def _write_call_first(
         for example, same in zip(unclear, held, strict=True):
             reason = None if same else "asked this, the model makes another call"
             if reason or len(into.examples) < settings.examples:
-                _sort(example, reason, into)
+                _file(example, reason, into)
     if into.examples and len(request.tools) > 1 and len(analysis.calls) == 1:
         _write_rival(decoder, context, analysis, call_format, author, into)
 
@@ -123,7 +125,7 @@ def _write_rival(
         into.examples.append(made)
 
 
-def _sort(example: Example, reason: str | None, into: Synthesis) -> None:
+def _file(example: Example, reason: str | None, into: Synthesis) -> None:
     if reason is None:
         into.examples.append(example)
     else:

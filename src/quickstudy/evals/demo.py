@@ -45,7 +45,7 @@ def run(
     """Answers every demo request; `out/episodes.jsonl` grows by a line each."""
     out.mkdir(parents=True, exist_ok=True)
     lines = []
-    with (out / "episodes.jsonl").open("w") as file:
+    with (out / "episodes.jsonl").open("w", encoding="utf-8") as file:
         for item in track(tasks()):
             lines.append(graded(item, improver.answer_request(item.request)))
             file.write(json.dumps(lines[-1], ensure_ascii=False) + "\n")
