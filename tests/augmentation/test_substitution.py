@@ -12,6 +12,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from quickstudy import toolcalls
+from quickstudy.augmentation import temporal
 from quickstudy.augmentation.grounding import Status, ground
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.verify import reject
@@ -144,7 +145,9 @@ class TestOtherValues:
         assert text == "Put Amber in the party of Amber, smart one"
         assert arguments == {"what": "Amber"}
 
-    @pytest.mark.parametrize("rest", ["at 3:30", "for 3.5 euros", "or 3,100", "until 3/4/2023"])
+    @pytest.mark.parametrize(
+        "rest", ["at 3:30", "for 3.5 euros", "for 4.3 euros", "or 3,100", "until 3/4/2023"]
+    )
     def test_numbers_are_not_cut(self, rest: str) -> None:
         for made in some(request(f"Set 3 alarms {rest}", number=WHOLE), call(number=3)):
             number = made.tool_calls[0].arguments["number"]
@@ -200,6 +203,23 @@ class TestDates:
             arguments = made.tool_calls[0].arguments
             assert made.user_text == f"Note {arguments['text']}"
             assert ground(arguments["day"], DATE, made.user_text).status is Status.REWORDED
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            *("March 25th, 2023", "2023-03-25", "25/3/2023", "the third of May 2021"),
+            *("9:30 pm", "9 PM", "9:05", "14:05", "half past nine"),
+        ],
+    )
+    def test_what_the_draft_copied_stays_a_copy_and_a_date(self, told: str) -> None:
+        """Where no format is stated, practice must not teach to rewrite `9 PM` as `09 PM`."""
+        asked = request(f"Note {told} down", note=TEXT)
+        for made in some(asked, call(note=told), write=no_writer):
+            note = made.tool_calls[0].arguments["note"]
+            assert made.user_text == f"Note {note} down"
+            (phrase,) = temporal.find(note)
+            assert phrase.surface == note != told
+            assert phrase.moment is not None
 
     def test_a_time_in_words(self) -> None:
         asked = request("Wake me at half past nine", at=TIME)
@@ -276,6 +296,16 @@ class TestInvented:
         text, arguments = one(asked, draft)
         assert arguments[argument] == value
         assert text == asked.user_text.replace("Maria", str(arguments["who"]))
+
+
+class TestOwnWords:
+    @pytest.mark.parametrize(
+        "said", ["I can't sleep, play {}", "[urgent] call {}", 'Replace "arguments" by {}']
+    )
+    def test_are_neither_a_refusal_nor_code(self, said: str) -> None:
+        """What the verifier looks for in written requests is no fault in the user's own words."""
+        made = practice(request(said.format("Maria"), who=TEXT), call(who="Maria"))
+        assert [m.user_text for m in made] == [said.format(name) for name in NEW[:3]]
 
 
 class TestConversations:

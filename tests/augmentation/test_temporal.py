@@ -118,11 +118,10 @@ class TestFind:
     def test_no_such_day_or_time_has_no_moment(self, text: str) -> None:
         assert [p.moment for p in find(text)] == [None]
 
-    def test_a_date_that_reads_two_ways_is_not_read_one_way_and_written_the_other(self) -> None:
-        phrase = only("03/04/2023")
-        for seed in range(30 if phrase.moment else 0):
-            words, moment = temporal.fresh(phrase, random.Random(seed))
-            assert only(words).moment == moment
+    @pytest.mark.parametrize("text", ["03/04/2023", "3/4/2023"])
+    def test_a_date_that_reads_two_ways_is_read_neither_way(self, text: str) -> None:
+        """Read as March and written as April, practice would teach to swap day and month."""
+        assert only(text).moment is None
 
     @CHEAP
     @given(TEXTS)

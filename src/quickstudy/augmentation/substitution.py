@@ -143,12 +143,20 @@ def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, T
     asks = []
     for slot in analysis.slots:
         tool = request.tool(analysis.calls[slot.call].name)
-        text = isinstance(slot.value, str) and slot.ground.phrase is None
+        text = isinstance(slot.value, str) and _phrase(slot) is None
         if tool and text and values.needs_model(slot.value, slot.schema, count):
             ask = (slot.name, tool, str(slot.value))
             if ask not in asks:
                 asks.append(ask)
     return asks
+
+
+def _phrase(slot: Slot) -> temporal.Phrase | None:
+    """The date or time a slot is, also where it was copied in no format known here."""
+    phrase, surface = slot.ground.phrase, slot.ground.surface
+    if phrase is None and slot.value == surface:
+        phrase = next((p for p in temporal.find(surface) if p.surface == surface), None)
+    return phrase if phrase and phrase.moment is not None else None
 
 
 def _widest_first(slot: Slot) -> tuple[int, bool]:
@@ -171,7 +179,7 @@ def _follow(slot: Slot, swap: Mapping[str, Fresh]) -> Fresh | None:
 def _again(slot: Slot, fresh: Fresh) -> Fresh:
     """The same fresh words, as this slot writes them."""
     if fresh.moment is not None and slot.ground.phrase is not None:
-        return Fresh(fresh.words, _formatted(slot, fresh.moment), fresh.moment)
+        return Fresh(fresh.words, _formatted(slot, fresh.words, fresh.moment), fresh.moment)
     if isinstance(slot.value, str):
         return Fresh(fresh.words, fresh.words)
     return fresh
@@ -179,10 +187,10 @@ def _again(slot: Slot, fresh: Fresh) -> Fresh:
 
 def _fresh(slot: Slot, written: list[str], taken: set[str], rng: random.Random) -> Fresh | None:
     """Another value and its words; None if there is none, and then both stay as they are."""
-    surface, phrase = slot.ground.surface, slot.ground.phrase
+    surface, phrase = slot.ground.surface, _phrase(slot)
     if phrase is not None:
         told = temporal.fresh(phrase, rng)
-        return told and Fresh(told[0], _formatted(slot, told[1]), told[1])
+        return told and Fresh(told[0], _formatted(slot, *told), told[1])
     if isinstance(slot.value, str):
         text = values.fresh_text(slot.value, slot.schema, written, taken, rng)
         if text is None:
@@ -199,9 +207,11 @@ def _fresh(slot: Slot, written: list[str], taken: set[str], rng: random.Random) 
     return Fresh(_number_like(surface, number), number)
 
 
-def _formatted(slot: Slot, moment: datetime) -> str:
+def _formatted(slot: Slot, words: str, moment: datetime) -> str:
     # in the format the schema states, whatever the draft wrote: that is the lesson
     stated = temporal.stated_format(slot.schema)
+    if stated is None and slot.value == slot.ground.surface:
+        return words  # it was copied, and copying is what practice must teach
     if stated is None:
         phrase = slot.ground.phrase
         said = temporal.formats_of(str(slot.value), None)

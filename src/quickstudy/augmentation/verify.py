@@ -41,10 +41,11 @@ def reject(
     text = example.user_text
     if not example.tool_calls or not text.strip():
         return "it asks nothing or calls nothing"
-    if _REFUSAL.search(text):
-        return "it is a refusal"
-    if text.lstrip()[:1] in "{[<`" or '"arguments"' in text:
-        return "its request is code, not a sentence"
+    if example.source != "substitution":  # the user's own words need no such judgement
+        if _REFUSAL.search(text):
+            return "it is a refusal"
+        if text.lstrip()[:1] in "{[<`" or '"arguments"' in text:
+            return "its request is code, not a sentence"
     if _plain(text) == _plain(request.user_text):
         return "it copies the user's request"
     for number, call in enumerate(example.tool_calls):
