@@ -337,7 +337,7 @@ class TestValues:
         answer = Answer("words", (self.CALL,), episode, id="r1")
         written = json.loads(json.dumps(answer.to_json(), allow_nan=False))
         call = {"name": "f", "arguments": {"a": 1}}
-        practised = {"request": "u", "tool_calls": [call], "source": "substitution"}
+        practised = {"request": "u", "content": "", "tool_calls": [call], "source": "substitution"}
         assert written["id"] == "r1"
         assert written["content"] == "words"
         assert written["tool_calls"] == [call]

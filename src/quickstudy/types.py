@@ -208,11 +208,12 @@ class Certainty:
 
 @dataclass(frozen=True)
 class Example:
-    """A practice problem: a conversation like the user's and the calls that answer it."""
+    """A practice problem: a conversation like the user's and its answer, in calls or words."""
 
     messages: tuple[Message, ...]
     tool_calls: tuple[ToolCall, ...]
     source: str
+    content: str = ""
 
     @property
     def user_text(self) -> str:
@@ -223,6 +224,7 @@ class Example:
             "request": self.messages[-1].content
             if self.messages[-1].role == "user"
             else self.user_text,
+            "content": self.content,
             "tool_calls": [call.to_json() for call in self.tool_calls],
             "source": self.source,
         }

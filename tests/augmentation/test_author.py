@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quickstudy.augmentation.author import Author
+from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.config import AugmentationConfig
 from quickstudy.decoding import Ask, Deadline, Decoder, Generation
 from quickstudy.errors import BudgetSpent
@@ -56,7 +56,7 @@ class Script:
 
 
 def author(decoder: Any, seed: int = 0, deadline: Deadline | None = None) -> Author:
-    return Author(decoder, AugmentationConfig(), seed, deadline or Deadline())
+    return Author(OwnWriter(decoder, 0.8, seed, deadline or Deadline()))
 
 
 class TestValues:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quickstudy.augmentation import call_first
-from quickstudy.augmentation.author import Author
+from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.augmentation.substitution import analyse
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.augmentation.verify import reject
@@ -256,7 +256,7 @@ class TestRivals:
         asked = context(model, "Dim it in here", DIM, LIT)
         names = self.preferred(model, asked, self.FILL[1][0])
         script: Any = Script(model, *self.FILL)
-        author = Author(script, AugmentationConfig(), 0, Deadline())
+        author = Author(OwnWriter(script, 0.8, 0, Deadline()))
         rival = asked.request.tool(names[0 if first else 1])
         assert rival is not None
         return call_first.rival_example(author, script, asked, rival, (), "json")
@@ -303,7 +303,7 @@ class TestRivals:
     def test_is_verified_like_any_example(self, tiny: LanguageModel) -> None:
         asked = context(tiny, "Dim it in here", DIM, LIT)
         script: Any = Script(tiny, ['{"room": "porch"}'], ["Make it a little better"])
-        author = Author(script, AugmentationConfig(), 0, Deadline())
+        author = Author(OwnWriter(script, 0.8, 0, Deadline()))
         made = call_first.rival_example(author, script, asked, asked.request.tools[1], (), "json")
         assert isinstance(made, Rejected)
         assert "does not state" in made.reason

@@ -9,27 +9,72 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from quickstudy.config import AugmentationConfig
 from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.prompts import dialogue
-from quickstudy.toolcalls import Grammar, value_grammar
+from quickstudy.toolcalls import value_grammar
 from quickstudy.types import Message, Tool, ToolCall
 
 
-class Author:
-    """Writes with one model, sampled from one seeded generator."""
+class Writer(Protocol):
+    """Continues dialogues: the model itself (TT-SI) or a teacher (TT-D)."""
 
-    def __init__(
-        self, decoder: Decoder, config: AugmentationConfig, seed: int, deadline: Deadline
-    ) -> None:
+    def write(
+        self,
+        dialogues: Sequence[Sequence[Message]],
+        schemas: Sequence[Mapping[str, Any] | None],
+        max_new_tokens: int,
+        stop: str | None = "\n",
+    ) -> list[str]:
+        """The assistant's next turn of each dialogue, sampled, cut off at `stop`.
+
+        Args:
+            schemas: where one is given, the text is wanted as JSON under it. A teacher may not
+                keep to it, so what comes back is unverified all the same.
+        """
+        ...
+
+
+class OwnWriter:
+    """The model itself writes, sampled from one seeded generator, all dialogues in one batch."""
+
+    def __init__(self, decoder: Decoder, temperature: float, seed: int, deadline: Deadline) -> None:
         self.decoder = decoder
-        self.temperature = config.temperature
+        self.temperature = temperature
         self.generator = torch.Generator().manual_seed(seed)
         self.deadline = deadline
+
+    def write(
+        self,
+        dialogues: Sequence[Sequence[Message]],
+        schemas: Sequence[Mapping[str, Any] | None],
+        max_new_tokens: int,
+        stop: str | None = "\n",
+    ) -> list[str]:
+        asks = [
+            Ask(self.decoder.model.render(messages, ()), value_grammar(schema) if schema else None)
+            for messages, schema in zip(dialogues, schemas, strict=True)
+        ]
+        written = self.decoder.decode(
+            None,
+            asks,
+            max_new_tokens=max_new_tokens,
+            deadline=self.deadline,
+            temperature=self.temperature,
+            generator=self.generator,
+            stop=stop,
+        )
+        return [generation.text.strip() for generation in written]
+
+
+class Author:
+    """Asks a writer for the parts of practice."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
 
     def values(self, asks: Sequence[tuple[str, Tool, str]]) -> list[list[str]]:
         """For each (argument, tool, value): other values of the same kind, best first."""
@@ -45,7 +90,7 @@ class Author:
 
     def arguments(self, asks: Sequence[tuple[Tool, Sequence[str], str]]) -> list[dict[str, Any]]:
         """For each (tool, argument names, values to avoid): an arguments object, or {}."""
-        dialogues, grammars = [], []
+        dialogues, schemas = [], []
         for tool, names, avoid in asks:
             properties = {n: tool.properties[n] for n in names if n in tool.properties}
             dialogues.append(dialogue("arguments", tool=tool, properties=properties, avoid=avoid))
@@ -56,8 +101,8 @@ class Author:
                 "required": list(properties),
                 "additionalProperties": False,
             }
-            grammars.append(value_grammar(schema))
-        texts = self._write(dialogues, grammars, max_new_tokens=96)
+            schemas.append(schema)
+        texts = self._write(dialogues, schemas, max_new_tokens=96)
         return [_object(text) for text in texts]
 
     def requests(
@@ -78,26 +123,10 @@ class Author:
     def _write(
         self,
         dialogues: Sequence[Sequence[Message]],
-        grammars: Sequence[Grammar | None],
+        schemas: Sequence[Mapping[str, Any] | None],
         max_new_tokens: int,
     ) -> list[str]:
-        if not dialogues:
-            return []
-        model = self.decoder.model
-        asks = [
-            Ask(model.render(messages, ()), grammar)
-            for messages, grammar in zip(dialogues, grammars, strict=True)
-        ]
-        written = self.decoder.decode(
-            None,
-            asks,
-            max_new_tokens=max_new_tokens,
-            deadline=self.deadline,
-            temperature=self.temperature,
-            generator=self.generator,
-            stop="\n",
-        )
-        return [generation.text.strip() for generation in written]
+        return self.writer.write(dialogues, schemas, max_new_tokens) if dialogues else []
 
 
 def _told(call: ToolCall, tools: Mapping[str, Tool]) -> str:

@@ -16,7 +16,7 @@ from quickstudy.augmentation.grounding import Status, ground_all
 from quickstudy.augmentation.substitution import Analysis
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness.estimators import name_log_probs
-from quickstudy.decoding import Ask, Decoder
+from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.model import Context
 from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Candidate, Example, Message, Rejected, Request, Tool, ToolCall
@@ -56,7 +56,7 @@ def round_trip(
     call_format: CallFormat,
     grammar: Grammar | None,
     max_new_tokens: int,
-    author: Author,
+    deadline: Deadline,
 ) -> list[bool]:
     """Whether the model, asked each new request, makes the same calls.
 
@@ -67,7 +67,7 @@ def round_trip(
         context.prefix,
         [Ask(turn or context.turn, grammar) for turn in turns],
         max_new_tokens=max_new_tokens,
-        deadline=author.deadline,
+        deadline=deadline,
     )
     tools = context.request.tools
     return [

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from quickstudy.augmentation import call_first
-from quickstudy.augmentation.author import Author
+from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
@@ -50,11 +50,13 @@ def synthesise(
     if any(request.tool(call.name) is None for call in draft.tool_calls):
         raise NoExamples("the draft calls a tool that is not listed")
     analysis = analyse(request, draft.tool_calls)
-    author = Author(decoder, config.augmentation, config.seed, deadline)
+    author = Author(OwnWriter(decoder, config.augmentation.temperature, config.seed, deadline))
     if config.augmentation.strategy != "call-first":
         _substitute(context, analysis, config, author, into)
     if config.augmentation.strategy != "substitution" and not into.examples:
-        _write_call_first(decoder, context, analysis, call_format, grammar, config, author, into)
+        _write_call_first(
+            decoder, context, analysis, call_format, grammar, config, deadline, author, into
+        )
     if not into.examples:
         raise NoExamples("no practice example survived verification")
 
@@ -75,12 +77,14 @@ def _write_call_first(
     call_format: CallFormat,
     grammar: Grammar | None,
     config: Config,
+    deadline: Deadline,
     author: Author,
     into: Synthesis,
 ) -> None:
     request, settings = context.request, config.augmentation
     count = settings.examples * settings.attempts
     unclear: list[Example] = []
+    limit = config.decoding.max_new_tokens
     for example in call_first.write_examples(author, request, analysis, count):
         exempt = call_first.ungroundable(example, request)
         reason = reject(example, request, into.examples, exempt)
@@ -91,7 +95,7 @@ def _write_call_first(
     missing = settings.examples - len(into.examples)
     if unclear and missing > 0:
         held = call_first.round_trip(
-            decoder, context, unclear, call_format, grammar, config.decoding.max_new_tokens, author
+            decoder, context, unclear, call_format, grammar, limit, deadline
         )
         for example, same in zip(unclear, held, strict=True):
             reason = None if same else "asked this, the model makes another call"
