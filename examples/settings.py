@@ -19,7 +19,7 @@ TOOL = {
 }
 
 model = LanguageModel.load(sys.argv[1] if len(sys.argv) > 1 else "smollm2")  # loaded once
-for overrides in (["method=base"], ["awareness.threshold=1.01", "learning.steps=8"]):
+for overrides in (["method=base"], ["awareness.threshold=1.01", "learning.epochs=8"]):
     improver = Improver(model, Config.load(overrides=overrides))
     answer = improver.answer("Make the kitchen 19 degrees.", tools=[TOOL])
     print(overrides, answer.tool_calls, [round(loss, 3) for loss in answer.episode.losses])

@@ -52,7 +52,7 @@ KNOBS: dict[str, st.SearchStrategy[Any]] = {
     "budget_seconds": st.integers(1, 99),
     "method": st.sampled_from(["tt-si", "base"]),
     "learning.rank": st.integers(1, 64),
-    "learning.steps": st.integers(1, 9),
+    "learning.epochs": st.integers(1, 9),
     "awareness.threshold": st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     "decoding.constrained": st.booleans(),
 }
@@ -98,7 +98,7 @@ class TestPrecedence:
         loaded = Config.load(path)
         assert (loaded.seed, loaded.learning.rank) == (3, 8)
         assert loaded.model.cache_dir == Path("/x")
-        assert loaded.learning.steps == Config().learning.steps
+        assert loaded.learning.epochs == Config().learning.epochs
 
     def test_it_does_not_matter_where_a_value_came_from(self, toml: Any) -> None:
         from_file = Config.load(toml("seed = 3\n[learning]\nrank = 2\n"))

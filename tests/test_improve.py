@@ -74,11 +74,11 @@ def model(tiny: LanguageModel) -> LanguageModel:
 
 
 def config(**stages: Any) -> Config:
-    """Always unsure, every example trained on; `learning={"steps": 1}` and the like go on top."""
+    """Always unsure, every example trained on; `learning={"epochs": 1}` and the like go on top."""
     settings: dict[str, Any] = {
         "awareness": {"threshold": 1.01},
         "augmentation": {"informative_loss": 0},
-        "learning": {"stop_loss": 0, "steps": 2, "learning_rate": 1e-3},
+        "learning": {"stop_loss": 0, "epochs": 2, "learning_rate": 1e-3},
         "decoding": {"max_new_tokens": 100},
     }
     for stage, values in stages.items():
@@ -266,14 +266,14 @@ class TestReset:
     def test_after_a_real_ctrl_c(self, model: LanguageModel, mode: str) -> None:
         before = mix_up(model)
         with ctrl_c_after(0.4), pytest.raises(KeyboardInterrupt):
-            cycle(model, learning={"mode": mode, "steps": 5_000})
+            cycle(model, learning={"mode": mode, "epochs": 5_000})
         before.assert_still(model)
 
     def test_after_practice_that_breaks_the_model(self, model: LanguageModel, mode: str) -> None:
         """Found out by the loss of the second step, or by the answer after a single one."""
         for steps in (2, 1):
             before = mix_up(model)
-            answer = cycle(model, learning={"mode": mode, "steps": steps, "learning_rate": 1e30})
+            answer = cycle(model, learning={"mode": mode, "epochs": steps, "learning_rate": 1e30})
             before.assert_still(model)
             assert answer.episode.fallback
             assert answer.tool_calls == (SAID,)
@@ -362,7 +362,7 @@ class TestRecord:
         assert answer.tool_calls == (SAID,)
 
     def test_one_known_lesson(self, model: LanguageModel) -> None:
-        both = cycle(model, learning={"steps": 1})
+        both = cycle(model, learning={"epochs": 1})
         first, second = (
             cycle_losses(model, example) for example in both.to_json()["episode"]["examples"]
         )
@@ -558,7 +558,7 @@ class TestAvailability:
 
         monkeypatch.setattr(practice, "lesson_losses", slow)
         before = mix_up(model)
-        answer = cycle(model, budget_seconds=1e5, learning={"steps": 50})
+        answer = cycle(model, budget_seconds=1e5, learning={"epochs": 50})
         before.assert_still(model)
         assert len(losses) == 2
         assert answer.tool_calls == (SAID,)
@@ -637,7 +637,7 @@ class TestMemory:
 
     def test_two_hundred_cycles_leave_it_flat(self, model: LanguageModel) -> None:
         """One adapter with its Adam state is about 0.7 MB here: kept, they would be over 100."""
-        improver = Improver(model, config(learning={"steps": 1}))
+        improver = Improver(model, config(learning={"epochs": 1}))
         process = psutil.Process()
         for number in range(self.CYCLES):
             assert improver.answer(ASK, TOOLS).episode.practised

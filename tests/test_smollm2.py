@@ -102,7 +102,7 @@ def answered(model: LanguageModel, conversation: Any, threshold: float, mode: st
         awareness={"threshold": threshold},  # type: ignore[arg-type]
         augmentation={"informative_loss": 0},  # type: ignore[arg-type]
         # a larger step than the default, so that one shows above bf16 rounding
-        learning={"mode": mode, "steps": 2, "stop_loss": 0, "learning_rate": 5e-4},  # type: ignore[arg-type]
+        learning={"mode": mode, "epochs": 2, "stop_loss": 0, "learning_rate": 5e-4},  # type: ignore[arg-type]
         decoding={"max_new_tokens": 64},  # type: ignore[arg-type]
     )
     ids = model.render(request(conversation).messages, request(conversation).tools)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -77,15 +78,34 @@ class AwarenessConfig(Stage):
 class AugmentationConfig(Stage):
     """How practice examples are made."""
 
-    strategy: Literal["auto", "substitution", "call-first"] = Field(
+    strategy: Literal["auto", "substitution", "call-first", "question-answer"] = Field(
         "auto",
-        description="auto: substitution, and call-first where it finds nothing to hold on to",
+        description="auto: substitution, and call-first where it finds nothing to hold on to;"
+        " question-answer: request and call written at once, the paper's way",
     )
     examples: int = Field(2, ge=1, description="K: practice examples wanted")
     attempts: int = Field(2, ge=1, description="call-first: examples written per example wanted")
     temperature: float = Field(0.8, gt=0, description="sampling temperature of written practice")
+    verify: Literal["all", "form"] = Field(
+        "all",
+        description="all: each value must stand in its request, and more; form: a valid call of a"
+        " listed tool is enough (question-answer only)",
+    )
+    no_tool: bool = Field(
+        False,
+        description="adds an example that no listed tool serves, answered in words, so that"
+        " practice does not teach to call always",
+    )
     informative_loss: float = Field(
         0.02, ge=0, description="nats a token; an example already answered with less is dropped"
+    )
+    memory: Path | None = Field(
+        None,
+        description="a folder where verified examples are kept, so that a request seen before"
+        " costs no synthesis; none: nothing is kept",
+    )
+    memory_megabytes: int = Field(
+        256, ge=1, description="size of that folder at most; least recently used examples go first"
     )
 
 
@@ -100,9 +120,58 @@ class LearningConfig(Stage):
     targets: Literal["all-linear", "attention"] = Field("all-linear", description="adapted layers")
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: float = Field(32, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
-    learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate")
-    steps: int = Field(4, ge=1, description="gradient steps at most; all examples are one batch")
-    stop_loss: float = Field(0.02, ge=0, description="nats a token; training stops below this loss")
+    learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate, at its highest")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rate; cosine: down to 0 at the last step"
+    )
+    warmup: float = Field(
+        0, ge=0, le=1, description="share of the steps in which the rate rises from 0, linearly"
+    )
+    epochs: int = Field(4, ge=1, description="passes over the examples at most")
+    batch_size: int | None = Field(
+        None, ge=1, description="examples a gradient step; none: all, so that a pass is a step"
+    )
+    stop_loss: float = Field(
+        0.02, ge=0, description="nats a token; a batch with less takes no step; none left: the end"
+    )
+
+
+METHODS = ("base", "tt-si", "tt-d", "tt-icl", "tt-si-paper")
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "none": {},
+    # the recipe of arXiv 2510.07841 as far as it is known: nothing is dropped, nothing stops early
+    "paper": {
+        "awareness": {"estimator": "rss-names", "threshold": 0.95},
+        "augmentation": {
+            "strategy": "question-answer",
+            "examples": 1,
+            "verify": "form",
+            "informative_loss": 0,
+        },
+        "learning": {
+            "mode": "full",
+            "rank": 8,
+            "alpha": 16,
+            "learning_rate": 1e-4,
+            "epochs": 5,
+            "batch_size": 1,
+            "schedule": "cosine",
+            "warmup": 0.03,
+            "stop_loss": 0,
+        },
+    },
+}
+
+
+class _Preset(PydanticBaseSettingsSource):
+    """What the chosen preset sets, below everything that is said out loud."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # the source gives all at once
+
+    def __call__(self) -> dict[str, Any]:
+        paper = self.current_state.get("method") == "tt-si-paper"
+        return PRESETS.get("paper" if paper else self.current_state.get("preset", "none"), {})
 
 
 class Config(BaseSettings):
@@ -116,8 +185,19 @@ class Config(BaseSettings):
         env_parse_none_str="none",
     )
 
-    method: Literal["tt-si", "base"] = Field(
-        "tt-si", description="tt-si: practise when unsure; base: the draft is the answer"
+    method: Literal["base", "tt-si", "tt-d", "tt-icl", "tt-si-paper"] = Field(
+        "tt-si",
+        description="base: the draft is the answer; tt-si: practises when unsure; tt-d: a teacher"
+        " writes the practice; tt-icl: practice is read in the context, nothing is trained;"
+        " tt-si-paper: tt-si with preset paper",
+    )
+    preset: Literal["none", "paper"] = Field(
+        "none", description="paper: the recipe of arXiv 2510.07841; what you set yourself wins"
+    )
+    repair: bool = Field(
+        False,
+        description="the verifier's rules applied to every answer: unknown and clearly invented"
+        " arguments out, values brought to the schema's types",
     )
     seed: int = Field(
         0, description="of adapter initialisation and sampling; same seed, same answer"
@@ -130,6 +210,17 @@ class Config(BaseSettings):
     awareness: AwarenessConfig = AwarenessConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     learning: LearningConfig = LearningConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _Preset(settings_cls)
 
     @classmethod
     def load(
@@ -183,7 +274,8 @@ def _with_file(file: Path | None) -> type[Config]:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+            table = TomlConfigSettingsSource(settings_cls, file)
+            return init_settings, env_settings, table, _Preset(settings_cls)
 
     return FromFile
 

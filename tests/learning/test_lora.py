@@ -197,7 +197,7 @@ class TestPeft:
     ) -> None:
         """The whole of practice, from its own fresh A and zero B, against a plain PEFT loop."""
         config = LearningConfig(
-            mode=mode, targets=targets, rank=RANK, alpha=ALPHA, learning_rate=1e-2, steps=3,
+            mode=mode, targets=targets, rank=RANK, alpha=ALPHA, learning_rate=1e-2, epochs=3,
             stop_loss=0,
         )  # fmt: skip
         reference = Reference.of(

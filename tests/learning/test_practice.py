@@ -154,7 +154,7 @@ class TestLosses:
         self, tiny: LanguageModel, prefix: Prefix, mode: str
     ) -> None:
         expected = float(losses_of(tiny, prefix, LESSONS, mode).mean())
-        with practising(tiny, prefix, steps=6, mode=mode) as made:
+        with practising(tiny, prefix, epochs=6, mode=mode) as made:
             assert made.losses[0] == pytest.approx(expected, abs=1e-5)
             after = float(losses_of(tiny, prefix, LESSONS, mode).mean())
         assert list(made.losses) == sorted(made.losses, reverse=True)
@@ -163,7 +163,7 @@ class TestLosses:
     def test_a_lesson_repeated_is_learnt(
         self, tiny: LanguageModel, prefix: Prefix, mode: str
     ) -> None:
-        with practising(tiny, prefix, LESSONS[:1], steps=40, mode=mode) as made:
+        with practising(tiny, prefix, LESSONS[:1], epochs=40, mode=mode) as made:
             learnt = float(losses_of(tiny, prefix, LESSONS[:1], mode))
         # the random output head is not adapted, so no adapter brings the loss to 0
         assert learnt < made.losses[0] - 1
@@ -178,12 +178,12 @@ class TestInformative:
         least = told.index(min(told))
         between = (min(told) + sorted(told)[1]) / 2
         kept = [lesson for i, lesson in enumerate(LESSONS) if i != least]
-        with practising(tiny, prefix, informative_loss=between, steps=4) as made:
+        with practising(tiny, prefix, informative_loss=between, epochs=4) as made:
             assert made.known == (least,)
-        with practising(tiny, prefix, kept, steps=4) as alone:
+        with practising(tiny, prefix, kept, epochs=4) as alone:
             assert alone.known == ()
         assert made.losses == pytest.approx(alone.losses, abs=1e-4)
-        with practising(tiny, prefix, steps=4) as all_of_them:
+        with practising(tiny, prefix, epochs=4) as all_of_them:
             assert all_of_them.known == ()
         assert abs(all_of_them.losses[-1] - made.losses[-1]) > 1e-2
 
@@ -197,18 +197,18 @@ class TestInformative:
         before.assert_still(tiny)
 
     def test_the_limit_itself_is_informative(self, tiny: LanguageModel, prefix: Prefix) -> None:
-        with practising(tiny, prefix, informative_loss=0, steps=1) as made:
+        with practising(tiny, prefix, informative_loss=0, epochs=1) as made:
             assert made.known == ()
 
 
 class TestStopping:
     def test_steps_are_the_most(self, tiny: LanguageModel, prefix: Prefix) -> None:
         for steps in (1, 3):
-            with practising(tiny, prefix, steps=steps) as made:
+            with practising(tiny, prefix, epochs=steps) as made:
                 assert len(made.losses) == steps
 
     def test_stops_when_the_loss_is_small(self, tiny: LanguageModel, prefix: Prefix) -> None:
-        with practising(tiny, prefix, LESSONS[:1], steps=60, stop_loss=4.6) as made:
+        with practising(tiny, prefix, LESSONS[:1], epochs=60, stop_loss=4.6) as made:
             pass
         assert 2 < len(made.losses) < 60
         assert made.losses[-1] < 4.6 <= min(made.losses[:-1])
@@ -220,7 +220,7 @@ class TestStopping:
         before = mix_up(tiny)
         with (
             pytest.raises(NoExamples, match="already answers"),
-            practising(tiny, prefix, steps=5, stop_loss=50),
+            practising(tiny, prefix, epochs=5, stop_loss=50),
         ):
             pytest.fail("the block is not entered")
         before.assert_still(tiny)
@@ -236,7 +236,7 @@ class TestStopping:
         before = mix_up(tiny)
         with (
             pytest.raises(BudgetSpent),
-            practising(tiny, prefix, steps=100_000, deadline=Deadline.after(0.2)),
+            practising(tiny, prefix, epochs=100_000, deadline=Deadline.after(0.2)),
         ):
             pytest.fail("the block is not entered")
         before.assert_still(tiny)
@@ -246,7 +246,7 @@ class TestStopping:
         before = mix_up(tiny)
         with (
             pytest.raises(PracticeDiverged, match=r"is (nan|inf) at step [2-5]"),
-            practising(tiny, prefix, steps=5, learning_rate=1e30, mode=mode),
+            practising(tiny, prefix, epochs=5, learning_rate=1e30, mode=mode),
         ):
             pytest.fail("the block is not entered")
         before.assert_still(tiny)
@@ -263,7 +263,7 @@ class TestStopping:
             self.param_groups[0]["params"][-1].data[0, 0] = torch.nan
 
         monkeypatch.setattr(torch.optim.AdamW, "step", step)
-        with pytest.raises(PracticeDiverged), practising(tiny, prefix, steps=1):
+        with pytest.raises(PracticeDiverged), practising(tiny, prefix, epochs=1):
             pytest.fail("the block is not entered")
         before.assert_still(tiny)
 
@@ -357,7 +357,7 @@ class TestReset:
         with (
             ctrl_c_after(0.3),
             pytest.raises(KeyboardInterrupt),
-            practising(tiny, prefix, mode=mode, steps=5_000),
+            practising(tiny, prefix, mode=mode, epochs=5_000),
         ):
             pytest.fail("the block is not entered")
         before.assert_still(tiny)

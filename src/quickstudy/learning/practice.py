@@ -36,8 +36,8 @@ class Lesson:
 class Practice:
     """What practice did. `losses` (nats a token) are told before each step.
 
-    `known` are the indices of lessons whose loss was below `informative_loss` before any step:
-    they were left out.
+    `known` are the indices of lessons whose loss was below `informative_loss` when they were
+    first met: they were left out.
     """
 
     adapter: Adapter
@@ -91,33 +91,58 @@ def _train(
     optimizer = torch.optim.AdamW(
         adapter.parameters(), lr=config.learning_rate, weight_decay=0.0, foreach=True
     )
+    size = config.batch_size or len(lessons)
+    rate = _schedule(optimizer, config, config.epochs * math.ceil(len(lessons) / size))
     losses: list[float] = []
-    known: tuple[int, ...] = ()
-    kept = list(lessons)
-    for step in range(config.steps):
-        deadline.check()
-        each = lesson_losses(model, prefix, kept, config.mode)
-        if step == 0:  # B is still zero, so this is what the model knows without practice
-            known = tuple(i for i, value in enumerate(each.tolist()) if value < informative_loss)
-            informative = [i for i in range(len(kept)) if i not in known]
-            if not informative:
-                raise NoExamples("the model already answers every practice example")
-            kept, each = [kept[i] for i in informative], each[informative]
-        loss = each.mean()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise PracticeDiverged(f"the practice loss is {losses[-1]} at step {step + 1}")
-        if losses[-1] < config.stop_loss:
-            if step == 0:
-                raise NoExamples("the model already answers the practice examples")
+    known: set[int] = set()
+    steps = 0
+    for epoch in range(config.epochs):
+        before = steps
+        kept = [i for i in range(len(lessons)) if i not in known]
+        for batch in (kept[start : start + size] for start in range(0, len(kept), size)):
+            deadline.check()
+            each = lesson_losses(model, prefix, [lessons[i] for i in batch], config.mode)
+            if epoch == 0:  # what the model knows without having practised the example
+                new = [each[n].item() >= informative_loss for n in range(len(batch))]
+                known.update(i for i, is_new in zip(batch, new, strict=True) if not is_new)
+                if not any(new):
+                    continue
+                each = each[torch.tensor(new, device=each.device)]
+            loss = each.mean()
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise PracticeDiverged(f"the practice loss is {losses[-1]} at step {steps + 1}")
+            if losses[-1] < config.stop_loss:
+                continue
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            rate.step()
+            optimizer.zero_grad(set_to_none=True)
+            steps += 1
+        if steps == before:
             break
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    if steps == 0:
+        raise NoExamples("the model already answers every practice example")
     # the last step has no loss after it to show that it went wrong
     if not all(bool(weight.isfinite().all()) for weight in adapter.parameters()):
         raise PracticeDiverged("practice made a weight that is not finite")
-    return tuple(losses), known
+    return tuple(losses), tuple(sorted(known))
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, config: LearningConfig, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The learning rate over `steps` steps, as transformers' Trainer reads the same settings."""
+    rising = math.ceil(steps * config.warmup)
+
+    def share(step: int) -> float:
+        if step < rising:
+            return step / rising
+        if config.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
 def lesson_losses(
