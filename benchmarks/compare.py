@@ -1,10 +1,13 @@
-"""Base against TT-SI on the same rows, paired; resumes where it stopped.
+"""Methods against base on the same rows, paired; resumes where it stopped.
 
-    python benchmarks/compare.py --model M --data FILE --rows 0:100 --single-call --out results/x
+    python benchmarks/compare.py --model M --data FILE --rows 0:100 --single-call \
+        --method tt-si --method tt-icl --out results/x
 
-Writes `records.jsonl` (a line a row, as it goes) and `summary.json`, and prints the summary. The
-draft of a TT-SI episode is base's answer (tests/test_improve.py), so each row is run once for
-both. With nothing left to run, the summary is made again without loading the model.
+Every row is drafted once; each method goes on from that draft, which is base's answer. Each
+answer is graded as it is and after `repair`. With `--no-fit` the gold tool is taken off the list,
+so that the right answer is no call. Writes `records.jsonl` (a line a row and method, as it goes)
+and `summary.json`, and prints the summary. With nothing left to run, the summary is made again
+without loading the model.
 """
 
 from __future__ import annotations
@@ -15,124 +18,171 @@ import os
 import platform
 import statistics
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.progress import track
 
 from quickstudy import Config, Improver
+from quickstudy.augmentation.teacher import load_teacher
 from quickstudy.evals import stats, task
+from quickstudy.repair import repair
 from quickstudy.toolcalls import equal
-from quickstudy.types import STAGES
+from quickstudy.types import STAGES, Reply
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--method", action="append", default=[], help="repeats [default: tt-si]")
     parser.add_argument("--rows", default=":", help="a slice START:END of the (filtered) rows")
     parser.add_argument("--single-call", action="store_true", help="only rows with one gold call")
+    parser.add_argument("--no-fit", action="store_true", help="take the gold tools off the lists")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE")
     arguments = parser.parse_args()
     tasks = task.load(arguments.data)
     if arguments.single_call:
         tasks = [item for item in tasks if len(item.gold) == 1]
+    if arguments.no_fit:
+        tasks = [without_gold(item) for item in tasks]
     start, _, end = arguments.rows.partition(":")
     numbered = list(enumerate(tasks))[int(start) if start else None : int(end) if end else None]
-    config = Config.load(overrides=arguments.set)
+    configs = {
+        method: Config.load(overrides=arguments.set, method=method)
+        for method in ["base", *(arguments.method or ["tt-si"])]
+    }
     arguments.out.mkdir(parents=True, exist_ok=True)
     records_file = arguments.out / "records.jsonl"
     done = read(records_file)
-    waiting = [(row, item) for row, item in numbered if row not in done]
+    waiting = [(row, item) for row, item in numbered if any((row, m) not in done for m in configs)]
     if waiting:
-        improver = Improver.load(arguments.model, config)
+        improver = Improver.load(arguments.model, configs["base"])
+        improvers = {"base": improver}
+        for method, config in configs.items():
+            teacher = load_teacher(config) if method == "tt-d" else None
+            improvers[method] = Improver(improver.model, config, teacher)
+            improvers[method].decoder = improver.decoder
         with records_file.open("a") as file:
             for row, item in track(waiting, "rows", disable=not sys.stderr.isatty()):
-                answer = improver.answer_request(item.request)
-                draft = answer.episode.draft.tool_calls
-                record = {
-                    "row": row,
-                    "request": item.request.messages[-1].content,
-                    "expected": [call.to_json() for call in item.gold],
-                    "draft_correct": equal(draft, item.gold, item.request.tools),
-                    "correct": equal(answer.tool_calls, item.gold, item.request.tools),
-                    **answer.to_json(),
-                }
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                file.flush()
-                done[row] = record
-    records = [done[row] for row, _ in numbered]
-    rows = f"--rows {arguments.rows}{' --single-call' if arguments.single_call else ''}"
-    settings = config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
+                draft = improver.draft(item.request)
+                for method in configs:
+                    if (row, method) not in done:
+                        answer = improvers[method].improve(draft)
+                        done[row, method] = {"row": row, "method": method, **graded(item, answer)}
+                        file.write(json.dumps(done[row, method], ensure_ascii=False) + "\n")
+                        file.flush()
+    flags = f"{' --single-call' * arguments.single_call}{' --no-fit' * arguments.no_fit}"
+    base = [done[row, "base"] for row, _ in numbered]
     summary = {
         "model": Path(arguments.model).stem,
-        "data": f"{arguments.data.name} {rows}",
+        "data": f"{arguments.data.name} --rows {arguments.rows}{flags}",
+        "n": len(base),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: version(name) for name in ("quickstudy", "torch", "transformers")},
-        "settings": settings,
-        **summarise(records),
-        # the rows themselves stay out: they hold the benchmark's data
-        "rows": [
-            [r["row"], r["episode"]["certainty"], r["draft_correct"], r["correct"]] for r in records
-        ],
+        **{
+            method: summarise(base, [done[row, method] for row, _ in numbered])
+            for method in configs
+        },
     }
-    (arguments.out / "summary.json").write_text(compact(summary))
-    print(compact({k: v for k, v in summary.items() if k not in ("settings", "rows")}))
+    settings = {
+        method: config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
+        for method, config in configs.items()
+    }
+    (arguments.out / "summary.json").write_text(compact({**summary, "settings": settings}))
+    print(compact(summary))
+
+
+def without_gold(item: task.Task) -> task.Task:
+    """The task with the tools that answer it taken away: the right answer is no call."""
+    gold = {call.name for call in item.gold}
+    tools = tuple(tool for tool in item.request.tools if tool.name not in gold)
+    return task.Task(replace(item.request, tools=tools), ())
+
+
+def graded(item: task.Task, answer: object) -> dict:
+    tools = item.request.tools
+    mended, _ = repair(Reply(answer.content, answer.tool_calls), item.request)
+    return {
+        "request": item.request.messages[-1].content,
+        "expected": [call.to_json() for call in item.gold],
+        "correct": equal(answer.tool_calls, item.gold, tools),
+        "correct_repaired": equal(mended.tool_calls, item.gold, tools),
+        **answer.to_json(),
+    }
 
 
 def compact(summary: dict) -> str:
     """JSON with a line a top-level key, so that a change of results reads well in a diff."""
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in summary.items()]
+    lines = []
+    for key, value in summary.items():
+        if isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
+            inner = [f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()]
+            lines.append(f"  {json.dumps(key)}: {{\n" + ",\n".join(inner) + "\n  }")
+        else:
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def read(path: Path) -> dict[int, dict]:
+def read(path: Path) -> dict[tuple[int, str], dict]:
     """Finished rows; a line cut off by a kill is left out and done again."""
     done = {}
     if path.exists():
         lines = path.read_text().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         path.write_text("".join(whole))
-        done = {record["row"]: record for record in map(json.loads, whole)}
+        done = {(record["row"], record["method"]): record for record in map(json.loads, whole)}
     return done
 
 
-def summarise(records: list[dict]) -> dict:
-    base = [record["draft_correct"] for record in records]
-    tt_si = [record["correct"] for record in records]
-    unsure = [r for r in records if r["episode"]["certainty"] < r["episode"]["threshold"]]
+def summarise(base: list[dict], records: list[dict]) -> dict:
+    right = [record["correct"] for record in records]
+    repaired = [record["correct_repaired"] for record in records]
+    plain = [record["correct"] for record in base]
+    free = [record["correct_repaired"] for record in base]
+    unsure = [
+        r
+        for r in records
+        if r["episode"]["certainty"] is not None
+        and r["episode"]["certainty"] < r["episode"]["threshold"]
+    ]
     practised = [r for r in unsure if r["episode"]["practised"]]
-    compared = stats.compare(base, tt_si)
-    totals = {id(r): sum(r["episode"]["seconds"].values()) for r in records}
-    plain = {id(r): sum(r["episode"]["seconds"][s] for s in ("prefill", "draft")) for r in records}
+    drafted = {r["row"]: sum(r["episode"]["seconds"].values()) for r in base}
+    spent = [(r, sum(r["episode"]["seconds"].values())) for r in practised]
     return {
-        "n": len(records),
-        "base": str(stats.bootstrap([float(x) for x in base])),
-        "tt-si": str(stats.bootstrap([float(x) for x in tt_si])),
-        "gain": str(compared.gain),
-        "fixed": compared.fixed,
-        "broken": compared.broken,
-        "mcnemar_p": float(f"{compared.mcnemar_p:.2g}"),
+        "accuracy": str(stats.bootstrap([float(x) for x in right])),
+        "accuracy_repaired": str(stats.bootstrap([float(x) for x in repaired])),
+        "vs_base": told(stats.compare(plain, right)),
+        "vs_base_repaired": told(stats.compare(free, right)),
+        "repaired_vs_base_repaired": told(stats.compare(free, repaired)),
+        "calls_rate": str(stats.bootstrap([float(bool(r["tool_calls"])) for r in records])),
         "unsure": len(unsure),
         "practised": len(practised),
         "examples_trained": sum(len(r["episode"]["examples"]) for r in practised),
         "gradient_steps": sum(len(r["episode"]["losses"]) for r in practised),
         "median_seconds_by_stage_practised": {
-            s: round(statistics.median(r["episode"]["seconds"][s] for r in practised), 3)
-            for s in STAGES
-        }
-        if practised
-        else {},
-        "median_seconds_practised": median([totals[id(r)] for r in practised]),
-        "median_seconds_sure": median([totals[id(r)] for r in records if r not in unsure]),
-        "median_ratio_practised_to_plain": median(
-            [totals[id(r)] / plain[id(r)] for r in practised]
-        ),
-        "median_ratio_sure_to_plain": median(
-            [totals[id(r)] / plain[id(r)] for r in records if r not in unsure]
-        ),
+            s: median([r["episode"]["seconds"][s] for r in practised]) for s in STAGES
+        },
+        "median_seconds_practised": median([s for _, s in spent]),
+        "median_ratio_practised_to_plain": median([s / drafted[r["row"]] for r, s in spent]),
         "fallbacks": count(r["episode"]["fallback"] for r in unsure if r["episode"]["fallback"]),
+        "notes": count(note.split(":")[0] for r in records for note in r["episode"]["notes"]),
+        # the rows themselves stay out: they hold the benchmark's data
+        "rows": [
+            [r["row"], r["episode"]["certainty"], r["correct"], r["correct_repaired"]]
+            for r in records
+        ],
+    }
+
+
+def told(compared: stats.Comparison) -> dict:
+    return {
+        "gain": str(compared.gain),
+        "fixed": compared.fixed,
+        "broken": compared.broken,
+        "mcnemar_p": float(f"{compared.mcnemar_p:.2g}"),
     }
 
 

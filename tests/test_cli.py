@@ -336,7 +336,7 @@ class TestTerminal:
         (EXAMPLE,),
         (Rejected(EXAMPLE, "it is [/bad]"),),
         (0.5, 0.125),
-        dict.fromkeys(STAGES, 1.0),
+        seconds=dict.fromkeys(STAGES, 1.0),
     )
 
     @staticmethod

@@ -300,7 +300,7 @@ def assert_documented(answer: Answer) -> None:
     episode = told["episode"]
     assert list(episode) == [
         *("method", "certainty", "threshold", "practised", "fallback", "draft", "candidates"),
-        *("examples", "rejected", "losses", "seconds"),
+        *("examples", "rejected", "losses", "repaired", "notes", "seconds"),
     ]
     assert list(episode["draft"]) == ["content", "tool_calls"]
     for call in [*told["tool_calls"], *episode["draft"]["tool_calls"]]:
@@ -308,9 +308,9 @@ def assert_documented(answer: Answer) -> None:
     for candidate in episode["candidates"]:
         assert list(candidate) == ["text", "log_prob"]
     for example in episode["examples"]:
-        assert list(example) == ["request", "tool_calls", "source"]
+        assert list(example) == ["request", "content", "tool_calls", "source"]
     for rejected in episode["rejected"]:
-        assert list(rejected) == ["request", "tool_calls", "source", "reason"]
+        assert list(rejected) == ["request", "content", "tool_calls", "source", "reason"]
     assert tuple(episode["seconds"]) == STAGES
     assert STAGES == ("prefill", "draft", "awareness", "synthesis", "practice", "answer", "reset")
     assert all(value >= 0 for value in episode["seconds"].values())
@@ -379,7 +379,7 @@ class TestRecord:
         """Stopped before the first step, nothing was learnt: the episode must not claim it."""
         answer = cycle(model, learning={"stop_loss": 50})
         assert not answer.episode.practised
-        assert answer.episode.fallback == "the model already answers the practice examples"
+        assert answer.episode.fallback == "the model already answers every practice example"
         assert answer.tool_calls == (SAID,)
         assert_documented(answer)
 

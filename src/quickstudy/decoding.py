@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import llguidance.hf
@@ -19,8 +19,9 @@ from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
 
 from quickstudy.errors import BudgetSpent
-from quickstudy.model import LanguageModel, Prefix
-from quickstudy.toolcalls import Grammar
+from quickstudy.model import Context, LanguageModel, Prefix
+from quickstudy.toolcalls import CallFormat, Grammar
+from quickstudy.types import Reply
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Deadline:
     at: float | None = None
 
     @classmethod
-    def after(cls, seconds: float | None) -> Deadline:
-        return cls(None if seconds is None else time.monotonic() + seconds)
+    def after(cls, seconds: float | None, spent: float = 0.0) -> Deadline:
+        return cls(None if seconds is None else time.monotonic() + seconds - spent)
 
     def check(self) -> None:
         if self.at is not None and time.monotonic() > self.at:
@@ -81,6 +82,21 @@ class Ask:
     turn: Sequence[int]
     grammar: Grammar | None = None
     given: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The greedy answer without practice, and all that is needed to improve on it.
+
+    `call_format` is the one its calls are written in, None without calls; `seconds` by stage.
+    """
+
+    context: Context
+    generation: Generation
+    grammar: Grammar | None
+    reply: Reply
+    call_format: CallFormat | None
+    seconds: Mapping[str, float]
 
 
 @dataclass

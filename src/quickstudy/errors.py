@@ -7,7 +7,8 @@
     └── PracticeFailed     the unsure path gave up; the draft answers and the episode says why
         ├── NoExamples     no practice example survived verification
         ├── PracticeDiverged  the loss was not finite
-        └── BudgetSpent    the request's time budget ran out
+        ├── BudgetSpent    the request's time budget ran out
+        └── TeacherFailed  the teacher is unreachable, slow or talks nonsense
 
 `PracticeFailed` never leaves `Improver.answer`: it becomes `Episode.fallback`.
 """
@@ -43,3 +44,7 @@ class PracticeDiverged(PracticeFailed):
 
 class BudgetSpent(PracticeFailed):
     """The request's time budget is spent."""
+
+
+class TeacherFailed(PracticeFailed):
+    """The teacher gave nothing that can be used."""

@@ -1,4 +1,4 @@
-"""READ FIRST: the whole cycle, in `Improver.answer_request`.
+"""READ FIRST: the whole cycle, in `Improver.improve`.
 
     prefill -> draft -> sure?  yes: the draft is the answer
                                no:  write practice -> train a throw-away adapter -> answer -> forget
@@ -15,16 +15,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from quickstudy import toolcalls
+from quickstudy import repair, toolcalls
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
+from quickstudy.augmentation.teacher import Teacher, load_teacher
 from quickstudy.awareness.estimators import assess
 from quickstudy.config import Config
-from quickstudy.decoding import Ask, Deadline, Decoder, Generation
+from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import NoExamples, PracticeFailed
 from quickstudy.learning.practice import Lesson, practised
 from quickstudy.model import Context, LanguageModel
 from quickstudy.toolcalls import CallFormat, Grammar
-from quickstudy.types import Answer, Certainty, Episode, Rejected, Reply, Request
+from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +33,20 @@ log = logging.getLogger(__name__)
 class Improver:
     """Answers requests with one model, practising first where it is unsure."""
 
-    def __init__(self, model: LanguageModel, config: Config | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, config: Config | None = None, teacher: Teacher | None = None
+    ) -> None:
         self.model = model
         self.config = config or Config()
         self.decoder = Decoder(model)
+        self.teacher = teacher
 
     @classmethod
     def load(cls, model: str = "auto", config: Config | None = None) -> Improver:
-        """Loads a hub id, a model folder, a GGUF file, `smollm2` or `auto`."""
+        """Loads a hub id, a model folder, a GGUF file, `smollm2` or `auto`, and tt-d's teacher."""
         config = config or Config()
-        return cls(LanguageModel.load(model, config.model), config)
+        teacher = load_teacher(config) if config.method == "tt-d" else None
+        return cls(LanguageModel.load(model, config.model), config, teacher)
 
     def answer(self, messages: Any, tools: Any = None, id: str | int | None = None) -> Answer:
         """Answers one request in OpenAI chat form (`messages` may be a plain string).
@@ -53,56 +58,53 @@ class Improver:
         return self.answer_request(Request.parse(messages, tools, id))
 
     def answer_request(self, request: Request) -> Answer:
-        config, record = self.config, _Record()
-        deadline = Deadline.after(config.budget_seconds)
+        return self.improve(self.draft(request))
+
+    def draft(self, request: Request) -> Draft:
+        """The greedy answer without practice, and what is needed to improve on it."""
+        record = _Record()
         with record.stage("prefill"):
             context = self.model.prefill(request)
         with record.stage("draft"):
             grammar = self._grammar(request)
-            draft = self._decode(context, grammar, Deadline())
-            reply, call_format = toolcalls.read(draft.text, request.tools)
+            generation = self._decode(context, grammar, Deadline())
+            reply, call_format = toolcalls.read(generation.text, request.tools)
+        return Draft(context, generation, grammar, reply, call_format, record.seconds)
+
+    def improve(self, draft: Draft) -> Answer:
+        """The cycle: the draft itself if the model is sure of it, else the practised answer."""
+        config = self.config
+        record = _Record(dict(draft.seconds))
         if config.method == "base":
-            return record.answer(request, config, reply, reply)
+            return self._done(record, draft, draft.reply)
         try:
+            deadline = Deadline.after(config.budget_seconds, sum(draft.seconds.values()))
             with record.stage("awareness"):
-                record.certainty = assess(
-                    self.decoder,
-                    context,
-                    draft,
-                    grammar,
-                    config.awareness,
-                    config.decoding,
-                    deadline,
-                )
+                record.certainty = assess(self.decoder, draft, config, deadline)
             if record.certainty.value >= config.awareness.threshold:
-                return record.answer(request, config, reply, reply)
+                return self._done(record, draft, draft.reply)
             with record.stage("synthesis"):
-                synthesise(
-                    self.decoder,
-                    context,
-                    reply,
-                    call_format,
-                    grammar,
-                    config,
-                    deadline,
-                    record.synthesis,
-                )
+                synthesise(self.decoder, draft, config, self.teacher, deadline, record.synthesis)
             with ExitStack() as practice:
-                with record.stage("practice"):
-                    self._practise(practice, context, call_format, deadline, record)
+                if config.method == "tt-icl":
+                    context = self._in_context(draft, record)
+                else:
+                    with record.stage("practice"):
+                        context = self._practise(practice, draft, deadline, record)
                 with record.stage("answer"):
-                    final = self._answer(context, reply, call_format, deadline)
+                    final = self._answer(context, draft, record, deadline)
                 with record.stage("reset"):
                     practice.close()
-            return record.answer(request, config, reply, final)
+            record.practised = True
+            return self._done(record, draft, final)
         except PracticeFailed as failure:
             record.fallback = str(failure)
-        except (
-            Exception
-        ) as error:  # never worse off: a fault of ours costs the gain, not the answer
-            log.exception("request %s: %s failed; the draft is the answer", request.id, record.at)
+        except Exception as error:
+            # never worse off: a fault of ours costs the gain, not the answer
+            identity = draft.context.request.id
+            log.exception("request %s: %s failed; the draft is the answer", identity, record.at)
             record.fallback = f"{record.at} failed: {type(error).__name__}: {error}"
-        return record.answer(request, config, reply, reply)
+        return self._done(record, draft, draft.reply)
 
     def _grammar(self, request: Request, only: CallFormat | None = None) -> Grammar | None:
         if not request.tools or not self.config.decoding.constrained:
@@ -124,29 +126,23 @@ class Improver:
         )[0]
 
     def _practise(
-        self,
-        stack: ExitStack,
-        context: Context,
-        call_format: CallFormat | None,
-        deadline: Deadline,
-        record: _Record,
-    ) -> None:
-        assert call_format is not None  # synthesis has examples only for drafts with calls
+        self, stack: ExitStack, draft: Draft, deadline: Deadline, record: _Record
+    ) -> Context:
+        """Trains an adapter that stays attached until the stack closes."""
         lessons, examples = [], []
         for example in record.synthesis.examples:
-            turn = self.model.turn(context, example.messages, call_format)
+            turn = self.model.turn(draft.context, example.messages, draft.call_format)
             if turn is None:
                 record.reject(example, "its prompt does not begin with the shared prefix")
                 continue
-            text = toolcalls.write(example.tool_calls, call_format, context.request.tools)
-            lessons.append(Lesson(turn, self.model.answer_ids(text)))
+            lessons.append(Lesson(turn, self.model.answer_ids(_answer_text(example, draft))))
             examples.append(example)
         if not lessons:
             raise NoExamples("no practice example begins with the shared prefix")
         practice = stack.enter_context(
             practised(
                 self.model,
-                context.prefix,
+                draft.context.prefix,
                 lessons,
                 self.config.learning,
                 informative_loss=self.config.augmentation.informative_loss,
@@ -157,26 +153,63 @@ class Improver:
         record.losses = practice.losses
         for index in practice.known:
             record.reject(examples[index], "the model already answers it")
+        if self.config.learning.mode == "full":  # the adapter must see the prefix as well
+            return self.model.prefill(draft.context.request)
+        return draft.context
 
-    def _answer(
-        self, context: Context, draft: Reply, call_format: CallFormat | None, deadline: Deadline
-    ) -> Reply:
-        """Decodes the final answer with the adapter attached.
+    def _in_context(self, draft: Draft, record: _Record) -> Context:
+        """The request with the practice told before it, as turns of the conversation."""
+        told: list[Message] = []
+        for example in record.synthesis.examples:
+            told += [message for message in example.messages if message.role != "system"]
+            told.append(Message("assistant", _answer_text(example, draft)))
+        asked = draft.context.request.messages
+        system = [message for message in asked if message.role == "system"]
+        messages = [*system, *told, *asked[len(system) :]]
+        turn = self.model.turn(draft.context, messages, draft.call_format)
+        if turn is None:
+            raise NoExamples("with practice in it, the prompt does not begin with the prefix")
+        return Context(draft.context.request, draft.context.prefix, tuple(turn))
+
+    def _answer(self, context: Context, draft: Draft, record: _Record, deadline: Deadline) -> Reply:
+        """Decodes the final answer under practice.
 
         Raises:
             PracticeFailed: if it is cut off, or invalid where the draft was valid.
         """
-        if self.config.learning.mode == "full":  # the adapter must see the prefix as well
-            context = self.model.prefill(context.request)
-        grammar = self._grammar(context.request, call_format)
-        final = self._decode(context, grammar, deadline)
-        reply, _ = toolcalls.read(final.text, context.request.tools)
+        request = context.request
+        final = self._decode(context, self._grammar(request, draft.call_format), deadline)
+        reply, _ = toolcalls.read(final.text, request.tools)
         if not final.finished:
             raise PracticeFailed("the practised answer was cut off")
-        wrong = _first_problem(reply, context.request)
-        if wrong and not _first_problem(draft, context.request):
+        silent = "it calls nothing"
+        in_words = any(not example.tool_calls for example in record.synthesis.examples)
+        wrong = _first_problem(reply, request, None if in_words else silent)
+        if wrong and not _first_problem(draft.reply, request, silent):
             raise PracticeFailed(f"the practised answer is not valid: {wrong}")
         return reply
+
+    def _done(self, record: _Record, draft: Draft, final: Reply) -> Answer:
+        request = draft.context.request
+        changes: tuple[str, ...] = ()
+        if self.config.repair:
+            final, changes = repair.repair(final, request)
+        episode = Episode(
+            method=self.config.method,
+            certainty=record.certainty.value if record.certainty else None,
+            threshold=self.config.awareness.threshold,
+            practised=record.practised,
+            fallback=record.fallback,
+            draft=draft.reply,
+            candidates=record.certainty.candidates if record.certainty else (),
+            examples=tuple(record.synthesis.examples),
+            rejected=tuple(record.synthesis.rejected),
+            losses=record.losses,
+            repaired=changes,
+            notes=tuple(record.synthesis.notes),
+            seconds=record.seconds,
+        )
+        return Answer(final.content, final.tool_calls, episode, request.id)
 
 
 @dataclass
@@ -188,6 +221,7 @@ class _Record:
     certainty: Certainty | None = None
     synthesis: Synthesis = field(default_factory=Synthesis)
     losses: tuple[float, ...] = ()
+    practised: bool = False
     fallback: str | None = None
 
     @contextmanager
@@ -199,29 +233,22 @@ class _Record:
         finally:
             self.seconds[name] = time.perf_counter() - start
 
-    def reject(self, example: Any, reason: str) -> None:
+    def reject(self, example: Example, reason: str) -> None:
         self.synthesis.rejected.append(Rejected(example, reason))
         self.synthesis.examples = [e for e in self.synthesis.examples if e is not example]
 
-    def answer(self, request: Request, config: Config, draft: Reply, final: Reply) -> Answer:
-        episode = Episode(
-            method=config.method,
-            certainty=self.certainty.value if self.certainty else None,
-            threshold=config.awareness.threshold,
-            practised=bool(self.losses) and self.fallback is None,
-            fallback=self.fallback,
-            draft=draft,
-            candidates=self.certainty.candidates if self.certainty else (),
-            examples=tuple(self.synthesis.examples),
-            rejected=tuple(self.synthesis.rejected),
-            losses=self.losses,
-            seconds=self.seconds,
-        )
-        return Answer(final.content, final.tool_calls, episode, request.id)
+
+def _answer_text(example: Example, draft: Draft) -> str:
+    """How the model is to answer an example: in the draft's own call format, or in words."""
+    if not example.tool_calls:
+        return example.content
+    assert draft.call_format is not None  # examples with calls are written for drafts with calls
+    return toolcalls.write(example.tool_calls, draft.call_format, draft.context.request.tools)
 
 
-def _first_problem(reply: Reply, request: Request) -> str | None:
+def _first_problem(reply: Reply, request: Request, silent: str | None) -> str | None:
+    """What is wrong with a reply's calls; `silent` if it makes none where tools are listed."""
     if not reply.tool_calls:
-        return "it calls nothing"
+        return silent if request.tools else None
     wrong = (toolcalls.problem(call, request.tools) for call in reply.tool_calls)
     return next((reason for reason in wrong if reason), None)

@@ -206,13 +206,13 @@ class LanguageModel:
         return Prefix((), DynamicCache(config=self.network.config))
 
     def turn(
-        self, context: Context, messages: Sequence[Message], call_format: CallFormat
+        self, context: Context, messages: Sequence[Message], call_format: CallFormat | None
     ) -> list[int] | None:
         """The tokens that follow the context's prefix for another conversation under it.
 
         None if that conversation does not begin with the prefix.
         """
-        ids = self.render(messages, context.request.tools, call_format)
+        ids = self.render(messages, context.request.tools, call_format or "json")
         start = len(context.prefix.ids)
         return ids[start:] if tuple(ids[:start]) == context.prefix.ids else None
 

@@ -44,7 +44,8 @@ def explain(console: Console, answer: Answer) -> None:
     if episode.examples:
         parts.append(Text("\nPractice it wrote itself", style="bold"))
         for example in episode.examples:
-            parts.append(Text(f"  {example.user_text}\n    → {told(example.tool_calls)}"))
+            right = told(example.tool_calls) or example.content
+            parts.append(Text(f"  {example.user_text}\n    → {right}"))
     if episode.rejected:
         parts.append(Text("\nRejected", style="bold"))
         for rejected in episode.rejected:
@@ -58,6 +59,9 @@ def explain(console: Console, answer: Answer) -> None:
         parts.append(
             Text.assemble(("\nThe draft is the answer: ", "bold yellow"), episode.fallback)
         )
+    for heading, lines in (("Repaired", episode.repaired), ("Notes", episode.notes)):
+        if lines:
+            parts += [Text(f"\n{heading}", style="bold"), *(Text(f"  {line}") for line in lines)]
     parts += [Text("\nAnswer", style="bold"), Text(reply_text(answer.content, answer.tool_calls))]
     spent = "  ".join(f"{s} {episode.seconds[s]:.2f}" for s in STAGES if s in episode.seconds)
     parts.append(Text(f"\nSeconds  {spent}", style="dim"))

@@ -246,7 +246,13 @@ STAGES = ("prefill", "draft", "awareness", "synthesis", "practice", "answer", "r
 
 @dataclass(frozen=True)
 class Episode:
-    """The record of one request's cycle; `seconds` has the stages that ran (`to_json` fills 0)."""
+    """The record of one request's cycle.
+
+    `practised`: the answer was given under practice, in the weights or (tt-icl) in the context.
+    `repaired`: what `repair` changed in the answer. `notes`: what else a reader should know (the
+    teacher failed, practice came from memory). `seconds` has the stages that ran (`to_json`
+    fills 0).
+    """
 
     method: str
     certainty: float | None
@@ -258,6 +264,8 @@ class Episode:
     examples: tuple[Example, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     losses: tuple[float, ...] = ()
+    repaired: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -272,6 +280,8 @@ class Episode:
             "examples": [example.to_json() for example in self.examples],
             "rejected": [rejected.to_json() for rejected in self.rejected],
             "losses": list(self.losses),
+            "repaired": list(self.repaired),
+            "notes": list(self.notes),
             "seconds": {stage: round(self.seconds.get(stage, 0.0), 4) for stage in STAGES},
         }
 

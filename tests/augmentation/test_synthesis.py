@@ -15,10 +15,10 @@ from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness.estimators import name_log_probs
 from quickstudy.config import AugmentationConfig, Config
-from quickstudy.decoding import Ask, Deadline, Decoder, Generation
+from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import BudgetSpent, NoExamples
 from quickstudy.model import Context, LanguageModel
-from quickstudy.toolcalls import grammar, write
+from quickstudy.toolcalls import Grammar, grammar, write
 from quickstudy.types import Candidate, Example, Message, Rejected, Reply, Request, ToolCall
 
 
@@ -64,8 +64,12 @@ def run(
     decoder: Any, asked: Context, *draft: ToolCall, settings: Config, into: Synthesis | None = None
 ) -> Synthesis:
     into = into or Synthesis()
-    synthesise(decoder, asked, Reply("", draft), "json", None, settings, Deadline(), into)
+    synthesise(decoder, drafted(asked, *draft), settings, None, Deadline(), into)
     return into
+
+
+def drafted(asked: Context, *calls: ToolCall, rules: Grammar | None = None) -> Draft:
+    return Draft(asked, Generation((), "", (), True), rules, Reply("", calls), "json", {})
 
 
 def dim(room: str) -> ToolCall:
@@ -173,12 +177,10 @@ class TestCallFirst:
     def test_whatever_a_random_model_writes(self, tiny: LanguageModel) -> None:
         asked = context(tiny, "Close the gate", LOCK)
         into = Synthesis()
-        draft = Reply("", (ToolCall("lock", {"door": "gate", "shut": True}),))
         rules = grammar(asked.request.tools, tiny.single_tokens, None)
+        draft = drafted(asked, ToolCall("lock", {"door": "gate", "shut": True}), rules=rules)
         try:
-            synthesise(
-                Decoder(tiny), asked, draft, "json", rules, config("call-first"), Deadline(), into
-            )
+            synthesise(Decoder(tiny), draft, config("call-first"), None, Deadline(), into)
         except NoExamples:
             assert into.examples == []
         assert len(into.examples) + len(into.rejected) == 2

@@ -18,12 +18,12 @@ from quickstudy.awareness.estimators import (
     names,
     token_margin,
 )
-from quickstudy.config import AwarenessConfig, DecodingConfig
-from quickstudy.decoding import Ask, Choice, Deadline, Decoder, Generation
+from quickstudy.config import Config, DecodingConfig
+from quickstudy.decoding import Ask, Choice, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import BudgetSpent
 from quickstudy.model import Context, LanguageModel
 from quickstudy.toolcalls import CallFormat, Grammar, grammar, opening, read
-from quickstudy.types import Certainty, Request
+from quickstudy.types import Certainty, Reply, Request
 
 ROOM = {
     "type": "object",
@@ -226,7 +226,8 @@ def test_assess_takes_the_configured_estimator(
             decoder, context, draft, calls_only, 2, decoding, Deadline()
         ),
     }
-    config = AwarenessConfig(estimator=estimator, forks=2)
-    told = assess(decoder, context, draft, calls_only, config, decoding, Deadline())
+    config = Config(awareness={"estimator": estimator, "forks": 2}, decoding=decoding)
+    whole = Draft(context, draft, calls_only, Reply(draft.text), None, {})
+    told = assess(decoder, whole, config, Deadline())
     assert told == expected[estimator]()
     assert len({f().value for f in expected.values()}) == 3

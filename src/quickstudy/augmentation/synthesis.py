@@ -1,136 +1,194 @@
-"""Augmentation: from an unsure draft to verified practice examples."""
+"""Augmentation: from an unsure draft to verified practice examples.
+
+Who writes: the model itself, or a teacher, which first says which call it would make. What is
+written: the user's own request with other values (`substitution`), else a request for a fresh
+call (`call_first`), or both at once (`question_answer`). All of it passes `verify.reject`.
+"""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+from quickstudy import toolcalls
 from quickstudy.augmentation import call_first
 from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
+from quickstudy.augmentation.teacher import Teacher
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
 from quickstudy.awareness.estimators import name_log_probs
 from quickstudy.config import Config
-from quickstudy.decoding import Deadline, Decoder
-from quickstudy.errors import NoExamples
-from quickstudy.model import Context
-from quickstudy.toolcalls import CallFormat, Grammar
-from quickstudy.types import Candidate, Example, Rejected, Reply
+from quickstudy.decoding import Deadline, Decoder, Draft
+from quickstudy.errors import NoExamples, TeacherFailed
+from quickstudy.types import Candidate, Example, Message, Rejected, ToolCall
 
 
 @dataclass
 class Synthesis:
-    """What came of it, in the order it was made."""
+    """What came of it, in the order it was made; `notes` for whoever reads the episode."""
 
     examples: list[Example] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def file(self, example: Example, reason: str | None) -> None:
+        if reason is None:
+            self.examples.append(example)
+        else:
+            self.rejected.append(Rejected(example, reason))
 
 
 def synthesise(
     decoder: Decoder,
-    context: Context,
-    draft: Reply,
-    call_format: CallFormat | None,
-    grammar: Grammar | None,
+    draft: Draft,
     config: Config,
+    teacher: Teacher | None,
     deadline: Deadline,
     into: Synthesis,
 ) -> None:
-    """Makes up to K verified examples, and call-first perhaps one more of a rival tool.
+    """Makes up to K verified examples, and perhaps one more of a rival tool or of no tool.
 
     What was made before an error stays in `into`.
 
     Raises:
         NoExamples: if none survives, or the draft gives nothing to practise.
+        TeacherFailed: if the teacher does and the model may not teach itself.
     """
-    request = context.request
-    if not draft.tool_calls or call_format is None:
-        raise NoExamples("the draft calls no tool, so there is no call to practise")
-    if any(request.tool(call.name) is None for call in draft.tool_calls):
-        raise NoExamples("the draft calls a tool that is not listed")
-    analysis = analyse(request, draft.tool_calls)
-    author = Author(OwnWriter(decoder, config.augmentation.temperature, config.seed, deadline))
-    if config.augmentation.strategy != "call-first":
-        _substitute(context, analysis, config, author, into)
-    if config.augmentation.strategy != "substitution" and not into.examples:
-        _write_call_first(
-            decoder, context, analysis, call_format, grammar, config, deadline, author, into
+    if teacher is not None:
+        try:
+            _Workshop(decoder, draft, config, teacher, deadline, into).work()
+        except (TeacherFailed, NoExamples) as failure:
+            if config.teacher.fallback == "draft":
+                raise
+            into.notes.append(f"teacher {teacher.name}: {failure}; the model taught itself")
+            into.examples.clear()
+        else:
+            return
+    _Workshop(decoder, draft, config, None, deadline, into).work()
+
+
+class _Workshop:
+    """One attempt to write practice for one draft, by the model itself or by a teacher."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        draft: Draft,
+        config: Config,
+        teacher: Teacher | None,
+        deadline: Deadline,
+        into: Synthesis,
+    ) -> None:
+        self.decoder, self.draft, self.config, self.into = decoder, draft, config, into
+        self.settings, self.context = config.augmentation, draft.context
+        self.request = draft.context.request
+        self.teacher, self.deadline = teacher, deadline
+        own = OwnWriter(decoder, self.settings.temperature, config.seed, deadline)
+        self.author = Author(teacher or own)
+        self.rng = random.Random(config.seed)
+
+    def work(self) -> None:
+        if not self.draft.reply.tool_calls or self.draft.call_format is None:
+            raise NoExamples("the draft calls no tool, so there is no call to practise")
+        calls = self._calls()
+        if calls:
+            self._write(calls)
+        if not self.into.examples:
+            raise NoExamples("no practice example survived verification")
+
+    def _calls(self) -> Sequence[ToolCall]:
+        """The calls that practice is written around; none if the teacher would call nothing."""
+        if self.teacher is None:
+            calls = self.draft.reply.tool_calls
+            if any(self.request.tool(call.name) is None for call in calls):
+                raise NoExamples("the draft calls a tool that is not listed")
+            return calls
+        reply = self.teacher.answer(self.request)
+        for call in reply.tool_calls:
+            wrong = toolcalls.problem(call, self.request.tools)
+            if wrong:
+                raise TeacherFailed(f"its call is not valid: {wrong}")
+        if not reply.tool_calls:
+            self._in_words(reply.content)
+        return reply.tool_calls
+
+    def _write(self, calls: Sequence[ToolCall]) -> None:
+        analysis, strategy = analyse(self.request, calls), self.settings.strategy
+        if strategy in ("auto", "substitution"):
+            self._substitute(analysis)
+        if strategy in ("auto", "call-first") and not self.into.examples:
+            self._call_first(analysis)
+
+    def _substitute(self, analysis: Analysis) -> None:
+        wanted = self.settings.examples
+        made = substitute(self.request, analysis, wanted, self.rng, self.author.values)
+        for example in made:
+            self.into.file(
+                example, reject(example, self.request, self.into.examples, analysis.kept)
+            )
+
+    def _in_words(self, words: str) -> None:
+        """The teacher calls nothing: the user's request with other values, answered in its words.
+
+        Its words are told as a turn of the conversation, so that values in them change as well.
+        """
+        said = Message("assistant", words.strip())
+        request = replace(self.request, messages=(*self.request.messages, said))
+        analysis = analyse(self.request, self.draft.reply.tool_calls)
+        wanted = self.settings.examples
+        for made in substitute(request, analysis, wanted, self.rng, self.author.values):
+            *messages, answer = made.messages
+            example = Example(tuple(messages), (), "substitution", answer.content)
+            self.into.file(example, None if words.strip() else "the teacher says nothing")
+
+    def _call_first(self, analysis: Analysis) -> None:
+        into, settings = self.into, self.settings
+        assert self.draft.call_format is not None  # `work` has seen to it
+        count = settings.examples * settings.attempts
+        unclear: list[Example] = []
+        for example in call_first.write_examples(self.author, self.request, analysis, count):
+            exempt = call_first.ungroundable(example, self.request)
+            reason = reject(example, self.request, into.examples, exempt)
+            if reason is None and any(exempt):
+                unclear.append(example)
+            elif reason is not None or len(into.examples) < settings.examples:
+                into.file(example, reason)
+        if unclear and settings.examples > len(into.examples):
+            held = call_first.round_trip(
+                self.decoder,
+                self.context,
+                unclear,
+                self.draft.call_format,
+                self.draft.grammar,
+                self.config.decoding.max_new_tokens,
+                self.deadline,
+            )
+            for example, same in zip(unclear, held, strict=True):
+                reason = None if same else "asked this, the model makes another call"
+                if reason or len(into.examples) < settings.examples:
+                    into.file(example, reason)
+        if into.examples and len(self.request.tools) > 1 and len(analysis.calls) == 1:
+            self._rival(analysis)
+
+    def _rival(self, analysis: Analysis) -> None:
+        call_format = self.draft.call_format
+        assert call_format is not None  # `work` has seen to it
+        names = [tool.name for tool in self.request.tools]
+        turn = list(self.context.turn)
+        scores = name_log_probs(self.decoder, self.context, turn, names, call_format)
+        candidates = list(map(Candidate, names, scores))
+        rival = self.request.tool(
+            call_first.rival_of(candidates, rss.relative_softmax(scores), analysis.calls[0].name)
+            or ""
         )
-    if not into.examples:
-        raise NoExamples("no practice example survived verification")
-
-
-def _substitute(
-    context: Context, analysis: Analysis, config: Config, author: Author, into: Synthesis
-) -> None:
-    rng = random.Random(config.seed)
-    wanted = config.augmentation.examples
-    for example in substitute(context.request, analysis, wanted, rng, author.values):
-        _file(example, reject(example, context.request, into.examples, analysis.kept), into)
-
-
-def _write_call_first(
-    decoder: Decoder,
-    context: Context,
-    analysis: Analysis,
-    call_format: CallFormat,
-    grammar: Grammar | None,
-    config: Config,
-    deadline: Deadline,
-    author: Author,
-    into: Synthesis,
-) -> None:
-    request, settings = context.request, config.augmentation
-    count = settings.examples * settings.attempts
-    unclear: list[Example] = []
-    limit = config.decoding.max_new_tokens
-    for example in call_first.write_examples(author, request, analysis, count):
-        exempt = call_first.ungroundable(example, request)
-        reason = reject(example, request, into.examples, exempt)
-        if reason is None and any(exempt):
-            unclear.append(example)
-        elif reason is not None or len(into.examples) < settings.examples:
-            _file(example, reason, into)
-    missing = settings.examples - len(into.examples)
-    if unclear and missing > 0:
-        held = call_first.round_trip(
-            decoder, context, unclear, call_format, grammar, limit, deadline
+        if rival is None:
+            return
+        made = call_first.rival_example(
+            self.author, self.decoder, self.context, rival, self.into.examples, call_format
         )
-        for example, same in zip(unclear, held, strict=True):
-            reason = None if same else "asked this, the model makes another call"
-            if reason or len(into.examples) < settings.examples:
-                _file(example, reason, into)
-    if into.examples and len(request.tools) > 1 and len(analysis.calls) == 1:
-        _write_rival(decoder, context, analysis, call_format, author, into)
-
-
-def _write_rival(
-    decoder: Decoder,
-    context: Context,
-    analysis: Analysis,
-    call_format: CallFormat,
-    author: Author,
-    into: Synthesis,
-) -> None:
-    names = [tool.name for tool in context.request.tools]
-    scores = name_log_probs(decoder, context, list(context.turn), names, call_format)
-    candidates = list(map(Candidate, names, scores))
-    own = analysis.calls[0].name
-    rival = context.request.tool(
-        call_first.rival_of(candidates, rss.relative_softmax(scores), own) or ""
-    )
-    if rival is None:
-        return
-    made = call_first.rival_example(author, decoder, context, rival, into.examples, call_format)
-    if isinstance(made, Rejected):
-        into.rejected.append(made)
-    elif made is not None:
-        into.examples.append(made)
-
-
-def _file(example: Example, reason: str | None, into: Synthesis) -> None:
-    if reason is None:
-        into.examples.append(example)
-    else:
-        into.rejected.append(Rejected(example, reason))
+        if isinstance(made, Rejected):
+            self.into.rejected.append(made)
+        elif made is not None:
+            self.into.examples.append(made)

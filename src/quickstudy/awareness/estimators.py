@@ -16,28 +16,22 @@ import math
 import torch
 
 from quickstudy.awareness import rss
-from quickstudy.config import AwarenessConfig, DecodingConfig
-from quickstudy.decoding import Ask, Deadline, Decoder, Generation
+from quickstudy.config import Config, DecodingConfig
+from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.model import Context
 from quickstudy.toolcalls import CallFormat, Grammar, canonical, opening, read
 from quickstudy.types import Candidate, Certainty
 
 
-def assess(
-    decoder: Decoder,
-    context: Context,
-    draft: Generation,
-    grammar: Grammar | None,
-    config: AwarenessConfig,
-    decoding: DecodingConfig,
-    deadline: Deadline,
-) -> Certainty:
+def assess(decoder: Decoder, draft: Draft, config: Config, deadline: Deadline) -> Certainty:
     """The certainty of a greedy draft, by the configured estimator."""
-    if config.estimator == "margin":
-        return token_margin(decoder, draft)
-    if config.estimator == "rss-names":
-        return names(decoder, context, draft)
-    return forked_calls(decoder, context, draft, grammar, config.forks, decoding, deadline)
+    context, said = draft.context, draft.generation
+    if config.awareness.estimator == "margin":
+        return token_margin(decoder, said)
+    if config.awareness.estimator == "rss-names":
+        return names(decoder, context, said)
+    forks = config.awareness.forks
+    return forked_calls(decoder, context, said, draft.grammar, forks, config.decoding, deadline)
 
 
 def token_margin(decoder: Decoder, draft: Generation) -> Certainty:
