@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
+from naughty import NaughtyServer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -75,6 +77,22 @@ def tiny() -> LanguageModel:
 @pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
     return LanguageModel.load("smollm2")
+
+
+@pytest.fixture
+def naughty_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., NaughtyServer]]:
+    """Starts a server that misbehaves: `naughty_server("slow")`, see `naughty.MODES`."""
+    for variable in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    servers: list[NaughtyServer] = []
+
+    def start(mode: str = "good", **options: Any) -> NaughtyServer:
+        servers.append(NaughtyServer(mode, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture(autouse=True)

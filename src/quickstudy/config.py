@@ -109,6 +109,36 @@ class AugmentationConfig(Stage):
     )
 
 
+class TeacherConfig(Stage):
+    """Who writes practice in test-time distillation, and how long it may take."""
+
+    url: str | None = Field(
+        None,
+        description="base URL of an OpenAI-compatible server, http://127.0.0.1:8000/v1;"
+        " none: the teacher is a local model",
+    )
+    model: str | None = Field(
+        None,
+        description="its name at that URL; with no url what --model takes: a hub id, a folder,"
+        " a GGUF file, a name that `quickstudy models` lists",
+    )
+    api_key_env: str = Field(
+        "OPENAI_API_KEY",
+        description="environment variable that holds the key for the URL; local servers need none",
+    )
+    timeout: float = Field(
+        60.0, gt=0, description="seconds one answer of the URL may take, retries included"
+    )
+    retries: int = Field(2, ge=0, description="further tries after a connection or server error")
+    max_tokens: int = Field(
+        2048, ge=1, description="tokens of one answer of the URL, reasoning included"
+    )
+    fallback: Literal["self", "draft"] = Field(
+        "self",
+        description="if the teacher fails: self, the model teaches itself; draft, the draft stands",
+    )
+
+
 class LearningConfig(Stage):
     """How the throw-away adapter is trained."""
 
@@ -209,6 +239,7 @@ class Config(BaseSettings):
     decoding: DecodingConfig = DecodingConfig()
     awareness: AwarenessConfig = AwarenessConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
+    teacher: TeacherConfig = TeacherConfig()
     learning: LearningConfig = LearningConfig()
 
     @classmethod

@@ -58,7 +58,8 @@ def synthesise(
     """
     if teacher is not None:
         try:
-            _Workshop(decoder, draft, config, teacher, deadline, into).work()
+            bound = teacher.for_request(config.seed, deadline)
+            _Workshop(decoder, draft, config, bound, deadline, into).work()
         except (TeacherFailed, NoExamples) as failure:
             if config.teacher.fallback == "draft":
                 raise
