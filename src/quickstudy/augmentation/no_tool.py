@@ -17,6 +17,7 @@ from importlib import resources
 from typing import Any
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import Prefix
 
 from quickstudy.augmentation.verify import REFUSAL
 from quickstudy.types import Example, Message, Reply, Request, Tool
@@ -24,7 +25,7 @@ from quickstudy.types import Example, Message, Reply, Request, Tool
 SOURCE = "no-tool"
 NONE_FITS = "None of the available tools can do this."
 _ALIKE = 85  # rapidfuzz ratio of two words, 0 to 100
-_STEM = 4  # letters; a word that begins with all of a shorter one is a form of it
+_STEM = 4  # letters that two forms of a word share at least
 _LONGEST = 160  # characters of an answer in the model's own words
 # a tool with such a word in its name or description may serve any request
 _BROAD = frozenset(
@@ -93,8 +94,9 @@ def _overlap(about: Iterable[str], known: Iterable[str]) -> bool:
 
 
 def _related(one: str, other: str) -> bool:
-    short, long = sorted((one, other), key=len)
-    return (len(short) >= _STEM and long.startswith(short)) or fuzz.ratio(one, other) >= _ALIKE
+    stem = Prefix.similarity(one, other)  # purchas-e, purchas-ing
+    forms = stem >= max(_STEM, min(len(one), len(other)) - 1)
+    return forms or fuzz.ratio(one, other) >= _ALIKE
 
 
 def _words(texts: Iterable[str]) -> set[str]:

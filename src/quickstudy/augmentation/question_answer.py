@@ -22,7 +22,7 @@ from quickstudy import toolcalls
 from quickstudy.augmentation import arithmetic
 from quickstudy.augmentation.author import Writer
 from quickstudy.augmentation.verify import REFUSAL
-from quickstudy.awareness.agreement import clusters, final_number, nearest
+from quickstudy.awareness.agreement import clusters, content_words, final_number, nearest
 from quickstudy.prompts import dialogue
 from quickstudy.types import Example, Message, Rejected, Request
 
@@ -122,6 +122,8 @@ def reject_question(question: str, own: str, accepted: Sequence[str]) -> str | N
         return "it asks nothing"
     if REFUSAL.search(question):
         return "it is a refusal"
+    if _digits(own) and not _digits(question):
+        return "it leaves out the numbers"
     if _near(question, own):
         return "it copies the user's question"
     if any(_near(question, other) for other in accepted):
@@ -189,10 +191,15 @@ def _flaw(answer: str, question: str) -> str | None:
 
 def _near(one: str, other: str) -> bool:
     """Whether two questions are the same but for wording: other numbers make another question."""
-    left, right = _plain(one), _plain(other)
-    same_numbers = set(re.findall(r"\d+", left)) == set(re.findall(r"\d+", right))
-    # of short questions ("capital of Spain", "capital of Spain's") one word is the question
-    return left == right or (same_numbers and fuzz.ratio(left, right) >= _NEAR)
+    left, right = content_words(one), content_words(other)
+    if not _digits(one) ^ _digits(other):
+        few, many = sorted((set(left), set(right)), key=len)
+        return few <= many or fuzz.ratio(" ".join(left), " ".join(right)) >= _NEAR
+    return False
+
+
+def _digits(text: str) -> set[str]:
+    return set(re.findall(r"\d+", text))
 
 
 def _only_question(text: str, own: str) -> str:

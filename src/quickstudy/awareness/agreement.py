@@ -56,7 +56,7 @@ def same_answer(left: str, right: str) -> bool:
         chosen = [match.group(1).lower() for t in (left, right) if (match := choice.match(t))]
         if len(chosen) == 2:
             return chosen[0] == chosen[1]
-    words = _content(left), _content(right)
+    words = content_words(left), content_words(right)
     negated = [_negated(some, text) for some, text in zip(words, (left, right), strict=True)]
     if negated[0] != negated[1]:
         return False
@@ -87,6 +87,11 @@ def nearest(texts: Sequence[str]) -> int:
     return likeness.index(max(likeness))
 
 
+def content_words(text: str) -> list[str]:
+    """The words that carry the meaning, in lower case and in order."""
+    return [word for word in _plain(text).split() if word not in _STOP_WORDS]
+
+
 def _quantities(text: str) -> list[Fraction]:
     found = []
     for match in _QUANTITY.finditer(text.replace("$", " ").replace("−", "-")):
@@ -110,10 +115,6 @@ def _said(text: str) -> str:
 def _last_sentence(text: str) -> str:
     sentences = [s for s in re.split(r"\n|(?<=[.!?])\s", text) if re.search(r"\w", s)]
     return sentences[-1] if sentences else ""
-
-
-def _content(text: str) -> list[str]:
-    return [word for word in _plain(text).split() if word not in _STOP_WORDS]
 
 
 def _negated(words: Sequence[str], text: str) -> bool:
