@@ -34,6 +34,8 @@ def values(text: str) -> dict[str, dict[str, Any]]:
         "arguments": {"tool": called, "properties": called.properties, "avoid": text},
         "request": {"own_call": text, "own_request": text, "call": text},
         "tools": {"tools": [called.to_openai()["function"]]},
+        "question": {"own": text},
+        "question_answer": {"tools": [called], "own": text},
     }
 
 
@@ -49,7 +51,7 @@ def test_turns_alternate_after_the_system_message(name: str) -> None:
     assert all(m.content == m.content.strip() != "" for m in dialogue(name, **PLAIN[name]))
 
 
-@pytest.mark.parametrize("name", ["values", "arguments", "request"])
+@pytest.mark.parametrize("name", ["values", "arguments", "request", "question", "question_answer"])
 def test_what_is_asked_comes_last(name: str) -> None:
     last = dialogue(name, **PLAIN[name])[-1]
     assert last.role == "user"

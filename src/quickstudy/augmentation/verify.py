@@ -18,11 +18,12 @@ from quickstudy.augmentation import temporal
 from quickstudy.augmentation.grounding import Status, ground, numbers
 from quickstudy.types import Example, Request, Tool, ToolCall
 
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"\b(?:i'?m sorry|i am sorry|i can(?:no|')t|i am unable|i'm unable|as an ai|language model)\b",
     re.IGNORECASE,
 )
 _NEAR = 92  # rapidfuzz ratio, 0 to 100
+WRITTEN = ("call-first", "question-answer")  # sources whose requests a model wrote
 
 
 def reject(
@@ -42,7 +43,7 @@ def reject(
     if not example.tool_calls or not text.strip():
         return "it asks nothing or calls nothing"
     if example.source != "substitution":  # the user's own words need no such judgement
-        if _REFUSAL.search(text):
+        if REFUSAL.search(text):
             return "it is a refusal"
         if text.lstrip()[:1] in "{[<`" or '"arguments"' in text:
             return "its request is code, not a sentence"
@@ -58,14 +59,14 @@ def reject(
         wrong = _ungrounded(call, tool, text, request.user_text, exempt)
         if wrong is not None:
             return wrong
-    if example.source == "call-first":
+    if example.source in WRITTEN:
         wrong = _too_near(example, request) or _says_more(example, request)
         if wrong is not None:
             return wrong
     for other in accepted:
         if toolcalls.equal(example.tool_calls, other.tool_calls, request.tools):
             return "its call is that of another example"
-        if example.source == "call-first" and fuzz.ratio(text, other.user_text) >= _NEAR:
+        if example.source in WRITTEN and fuzz.ratio(text, other.user_text) >= _NEAR:
             return "it is nearly another example"
     return None
 
