@@ -57,7 +57,24 @@ def answer(
         ),
     ],
     model: Model = "auto",
-    method: Annotated[str | None, typer.Option(help="base or tt-si [default: tt-si]")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="base (no practice), tt-si (the model teaches itself), tt-d (a teacher does),"
+            " tt-icl (practice in the context), tt-si-paper (the paper's recipe)"
+            " [default: tt-si]"
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="who writes practice under tt-d: http://host:8000/v1#model (any OpenAI-compatible"
+            " server; key from OPENAI_API_KEY) or what --model takes"
+        ),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="take unknown and invented arguments out of answers")
+    ] = False,
     set_: Set = None,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
@@ -69,7 +86,12 @@ def answer(
     """
     if as_json and explain:
         raise typer.BadParameter("--json and --explain exclude each other")
-    loaded = Config.load(config, set_ or (), method=method)
+    loaded = Config.load(
+        config,
+        [*_teacher(teacher), *(set_ or ())],
+        method=method or ("tt-d" if teacher else None),
+        repair=repair or None,
+    )
     requests = reader.read_requests(_read(request))
     # a bad request must not cost the wait for a model that would then answer nothing
     good = any(not isinstance(item, reader.BadRequest) for item in requests)
@@ -177,6 +199,15 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has left
         sys.exit(1)
+
+
+def _teacher(spec: str | None) -> list[str]:
+    """`--teacher` as settings, like those of --set."""
+    if spec is None:
+        return []
+    from quickstudy.augmentation.teacher import parse_teacher
+
+    return [f"teacher.{field}={value}" for field, value in parse_teacher(spec).items()]
 
 
 def _improver(model: str, config: Config) -> Improver:

@@ -84,7 +84,10 @@ class AugmentationConfig(Stage):
         " question-answer: request and call written at once, the paper's way",
     )
     examples: int = Field(2, ge=1, description="K: practice examples wanted")
-    attempts: int = Field(2, ge=1, description="call-first: examples written per example wanted")
+    attempts: int = Field(2, ge=1, description="examples written per example wanted, where one is")
+    samples: int = Field(
+        3, ge=1, description="plain questions: answers sampled to each, most of which must agree"
+    )
     temperature: float = Field(0.8, gt=0, description="sampling temperature of written practice")
     verify: Literal["all", "form"] = Field(
         "all",

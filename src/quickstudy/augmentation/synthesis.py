@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from quickstudy import toolcalls
-from quickstudy.augmentation import call_first
+from quickstudy.augmentation import call_first, question_answer
 from quickstudy.augmentation.author import Author, OwnWriter
+from quickstudy.augmentation.no_tool import in_own_words, no_tool_example
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.teacher import Teacher
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
 from quickstudy.awareness.estimators import name_log_probs
 from quickstudy.config import Config
-from quickstudy.decoding import Deadline, Decoder, Draft
+from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.errors import NoExamples, TeacherFailed
 from quickstudy.types import Candidate, Example, Message, Rejected, ToolCall
 
@@ -56,14 +57,17 @@ def synthesise(
         NoExamples: if none survives, or the draft gives nothing to practise.
         TeacherFailed: if the teacher does and the model may not teach itself.
     """
+    if draft.context.request.tools and not draft.reply.tool_calls:
+        raise NoExamples("the draft calls no tool, so there is no call to practise")
     if teacher is not None:
+        bound = teacher.for_request(config.seed, deadline)
         try:
-            bound = teacher.for_request(config.seed, deadline)
             _Workshop(decoder, draft, config, bound, deadline, into).work()
         except (TeacherFailed, NoExamples) as failure:
             if config.teacher.fallback == "draft":
                 raise
-            into.notes.append(f"teacher {teacher.name}: {failure}; the model taught itself")
+            who = "" if isinstance(failure, TeacherFailed) else f"with teacher {teacher.name}: "
+            into.notes.append(f"{who}{failure}; the model taught itself")
             into.examples.clear()
         else:
             return
@@ -85,19 +89,48 @@ class _Workshop:
         self.decoder, self.draft, self.config, self.into = decoder, draft, config, into
         self.settings, self.context = config.augmentation, draft.context
         self.request = draft.context.request
-        self.teacher, self.deadline = teacher, deadline
+        self.model, self.deadline = decoder.model, deadline
+        self.teacher = teacher
         own = OwnWriter(decoder, self.settings.temperature, config.seed, deadline)
         self.author = Author(teacher or own)
         self.rng = random.Random(config.seed)
 
     def work(self) -> None:
-        if not self.draft.reply.tool_calls or self.draft.call_format is None:
-            raise NoExamples("the draft calls no tool, so there is no call to practise")
-        calls = self._calls()
-        if calls:
-            self._write(calls)
+        if not self.request.tools:
+            self._plain()
+        elif self.settings.strategy == "question-answer":
+            self._question_answer()
+        elif calls := self._calls():
+            self._around(calls)
         if not self.into.examples:
             raise NoExamples("no practice example survived verification")
+        if self.settings.no_tool and any(e.tool_calls for e in self.into.examples):
+            self._no_tool()
+
+    def _plain(self) -> None:
+        for made in question_answer.write_plain(
+            self.author.writer,
+            self.request,
+            examples=self.settings.examples,
+            attempts=self.settings.attempts,
+            samples=self.settings.samples,
+            max_new_tokens=self.config.decoding.max_new_tokens,
+        ):
+            if isinstance(made, Rejected):
+                self.into.rejected.append(made)
+            else:
+                self.into.examples.append(made)
+
+    def _question_answer(self) -> None:
+        into, wanted = self.into, self.settings.examples
+        count = wanted * self.settings.attempts
+        for example in question_answer.write_calls(self.author.writer, self.request, count):
+            if self.settings.verify == "form":
+                reason = question_answer.malformed(example, self.request)
+            else:
+                reason = reject(example, self.request, into.examples)
+            if reason or len(into.examples) < wanted:
+                into.file(example, reason)
 
     def _calls(self) -> Sequence[ToolCall]:
         """The calls that practice is written around; none if the teacher would call nothing."""
@@ -110,12 +143,13 @@ class _Workshop:
         for call in reply.tool_calls:
             wrong = toolcalls.problem(call, self.request.tools)
             if wrong:
-                raise TeacherFailed(f"its call is not valid: {wrong}")
+                name = self.teacher.name
+                raise TeacherFailed(f"the call of teacher {name} is not valid: {wrong}")
         if not reply.tool_calls:
             self._in_words(reply.content)
         return reply.tool_calls
 
-    def _write(self, calls: Sequence[ToolCall]) -> None:
+    def _around(self, calls: Sequence[ToolCall]) -> None:
         analysis, strategy = analyse(self.request, calls), self.settings.strategy
         if strategy in ("auto", "substitution"):
             self._substitute(analysis)
@@ -143,6 +177,23 @@ class _Workshop:
             *messages, answer = made.messages
             example = Example(tuple(messages), (), "substitution", answer.content)
             self.into.file(example, None if words.strip() else "the teacher says nothing")
+
+    def _no_tool(self) -> None:
+        """One more example, that calls nothing, in the model's own words where these are right."""
+        example = no_tool_example(self.request, self.rng)
+        if example is None:
+            return
+        turn = self.model.turn(self.context, example.messages, self.draft.call_format)
+        if turn is None:
+            return
+        (said,) = self.decoder.decode(
+            self.context.prefix,
+            [Ask(turn, self.draft.grammar)],
+            max_new_tokens=48,  # a sentence; what is longer is not taken
+            deadline=self.deadline,
+        )
+        reply, _ = toolcalls.read(said.text, self.request.tools)
+        self.into.examples.append(in_own_words(example, reply))
 
     def _call_first(self, analysis: Analysis) -> None:
         into, settings = self.into, self.settings

@@ -13,8 +13,6 @@ from typing import Any, Protocol
 
 from quickstudy import toolcalls
 from quickstudy.augmentation.author import OwnWriter, Writer
-from quickstudy.augmentation.endpoint import base_url
-from quickstudy.augmentation.remote import RemoteTeacher
 from quickstudy.config import Config, DecodingConfig
 from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.errors import ConfigError, RequestError, TeacherFailed
@@ -133,6 +131,8 @@ def parse_teacher(text: str) -> dict[str, str | None]:
     if "://" not in text:
         return {"url": None, "model": text}
     url, _, model = text.partition("#")
+    from quickstudy.augmentation.endpoint import base_url
+
     checked = base_url(url)
     if not model.strip():
         raise ConfigError(f"--teacher wants the model's name after the URL and a #: {_LIKE}")
@@ -150,6 +150,9 @@ def load_teacher(config: Config) -> Teacher:
     if teacher.model is None:
         raise ConfigError(f"there is no teacher; name a model, or {_LIKE}")
     if teacher.url is not None:
+        # the openai client takes a second to import: not for every cycle
+        from quickstudy.augmentation.remote import RemoteTeacher
+
         return RemoteTeacher(
             teacher.url,
             teacher.model,
