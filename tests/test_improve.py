@@ -22,9 +22,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from naughty import NaughtyServer
 from torch import Tensor
 
 from quickstudy import decoding, improve, toolcalls
+from quickstudy.augmentation.teacher import LocalTeacher, load_teacher
 from quickstudy.awareness import estimators
 from quickstudy.config import Config
 from quickstudy.decoding import Decoder, Generation
@@ -648,3 +650,122 @@ class TestMemory:
         gc.collect()
         grown = (process.memory_info().rss - warm) / 2**20
         assert grown < self.MEGABYTES
+
+
+LIGHT_CALL = {"name": "set_light", "arguments": '{"level": 40}'}
+CALLS = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "call_1", "type": "function", "function": LIGHT_CALL}],
+}
+
+
+class TestTeacher:
+    """A real server teaches, well or badly."""
+
+    @staticmethod
+    def taught(model: LanguageModel, server: NaughtyServer, **stages: Any) -> Answer:
+        teacher = {"url": server.url, "model": "m", "timeout": 0.5, "retries": 0}
+        teacher |= stages.pop("teacher", {})
+        settings = config(method="tt-d", teacher=teacher, **stages)
+        before = State.of(model)
+        answer = Improver(model, settings, load_teacher(settings)).answer(ASK, TOOLS)
+        before.assert_still(model)
+        assert_documented(answer)
+        return answer
+
+    def test_decides_the_call_that_practice_is_written_around(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        server = naughty_server(says=CALLS)
+        episode = self.taught(model, server).episode
+        assert episode.practised
+        assert [example.source for example in episode.examples] == ["substitution"] * 2
+        assert all(e.tool_calls[0].arguments["level"] != 40 for e in episode.examples)
+        assert server.bodies[0]["tools"][0]["function"]["name"] == "set_light"
+        assert episode.notes == ()
+
+    def test_that_calls_nothing_teaches_its_words(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        episode = self.taught(model, naughty_server(says="40 is too bright")).episode
+        assert [example.tool_calls for example in episode.examples] == [(), ()]
+        for example in episode.examples:
+            level = example.messages[-1].content.removeprefix("Light to ")
+            assert level != "40"
+            assert example.content == f"{level} is too bright"
+        assert episode.losses
+
+    def test_writes_question_and_answer(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        written = {"request": "Set it to 55", "name": "set_light", "arguments": {"level": 55}}
+        server = naughty_server(says=json.dumps(written))
+        settings = {"strategy": "question-answer", "examples": 1}
+        episode = self.taught(model, server, augmentation=settings).episode
+        assert [e.user_text for e in episode.examples] == ["Set it to 55"]
+        assert episode.examples[0].tool_calls == (ToolCall("set_light", {"level": 55}),)
+
+    @pytest.mark.parametrize("mode", ["slow", "500", "truncated", "html", "reset", "no-choices"])
+    def test_that_fails_lets_the_model_teach_itself(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer], mode: str
+    ) -> None:
+        server = naughty_server(mode)
+        episode = self.taught(model, server).episode
+        assert episode.practised
+        assert len(episode.examples) == 2
+        assert server.host in episode.notes[0]
+        assert episode.notes[0].endswith("; the model taught itself")
+
+    def test_that_fails_may_cost_the_practice(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        server = naughty_server("500")
+        answer = self.taught(model, server, teacher={"fallback": "draft"})
+        assert not answer.episode.practised
+        assert server.host in str(answer.episode.fallback)
+        assert answer.tool_calls == answer.episode.draft.tool_calls
+
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            {"name": "launch", "arguments": "{}"},
+            {"name": "set_light", "arguments": '{"level": "bright"}'},
+            {"name": "set_light", "arguments": '{"level": 41}'},
+        ],
+    )
+    def test_that_lies_is_found_out(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer], lie: Any
+    ) -> None:
+        said = {**CALLS, "tool_calls": [{"id": "1", "type": "function", "function": lie}]}
+        episode = self.taught(model, naughty_server(says=said)).episode
+        assert episode.notes[0].endswith("; the model taught itself")
+        assert all(
+            e.user_text == f"Light to {e.tool_calls[0].arguments['level']}"
+            for e in episode.examples
+        )
+
+    def test_is_not_asked_by_a_sure_model(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        server = naughty_server(says=CALLS)
+        answer = self.taught(model, server, awareness={"threshold": 0})
+        assert server.bodies == []
+        assert not answer.episode.practised
+
+    def test_has_no_more_time_than_the_request(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        start = time.monotonic()
+        answer = self.taught(
+            model, naughty_server("slow"), teacher={"timeout": 60}, budget_seconds=0.5
+        )
+        assert time.monotonic() - start < 5
+        assert answer.episode.fallback == "the time budget is spent"
+
+    def test_may_be_a_second_model(self, model: LanguageModel) -> None:
+        settings = config(method="tt-d", teacher={"model": "second"})
+        second = LocalTeacher(Decoder(model), settings.decoding)
+        episode = Improver(model, settings, second).answer(ASK, TOOLS).episode
+        assert episode.practised
+        assert episode.notes == ()
