@@ -33,7 +33,9 @@ class Machine:
         return _file(self.cache / "models" / f"{name}.gguf", b"GGUF".ljust(size, b"\0"))
 
     def hub_model(self, name: str, config: Any = QWEN, size: int = 1, revision: str = "r1") -> Path:
-        folder = self.hub / f"models--{name.replace('/', '--')}" / "snapshots" / revision
+        model = self.hub / f"models--{name.replace('/', '--')}"
+        _file(model / "refs" / "main", revision.encode())
+        folder = model / "snapshots" / revision
         text = config if isinstance(config, bytes) else json.dumps(config).encode()
         _file(folder / "config.json", text)
         if size:
@@ -159,6 +161,36 @@ class TestResolve:
             return
         assert source.kind == "hub" or (source.path is not None and source.path.exists())
 
+    @pytest.mark.parametrize(
+        ("spec", "near"),
+        [
+            ("smolm2", "smollm2"),
+            ("SmolLM2", "smollm2"),
+            ("atuo", "auto"),
+            ("qwen-05b", "qwen-0.5b"),
+            ("Qwen/Coder/", "Qwen/Coder"),
+            ("./modle.gguf", "model.gguf"),
+        ],
+    )
+    def test_a_name_for_nothing_tells_the_nearest(
+        self, spec: str, near: str, machine: Machine
+    ) -> None:
+        machine.embed()
+        machine.gguf("qwen-0.5b")
+        machine.hub_model("Qwen/Coder")
+        _file(Path("model.gguf"), b"GGUF")
+        with pytest.raises(ModelError, match=rf"did you mean {near}\b.*quickstudy models"):
+            resolve(spec, machine.cache)
+
+    def test_nothing_near_is_no_guess(self, machine: Machine) -> None:
+        with pytest.raises(ModelError) as caught:
+            resolve("zzzzzz", machine.cache)
+        assert "did you mean" not in str(caught.value)
+
+    def test_a_hub_model_that_is_here_needs_no_hub(self, machine: Machine) -> None:
+        folder = machine.hub_model("Qwen/Coder")
+        assert resolve("Qwen/Coder", machine.cache) == ModelSource("Qwen/Coder", "folder", folder)
+
     def test_a_file_that_is_no_gguf_says_so(self, machine: Machine) -> None:
         for content in (b"", b"GG", b"PK\3\4 and so on"):
             path = _file(machine.cache / "model.gguf", content)
@@ -223,6 +255,23 @@ class TestFind:
     def test_a_model_without_weights_is_passed_over(self, machine: Machine) -> None:
         machine.hub_model("only/config", size=0)
         assert list(find(machine.cache)) == []
+
+    def test_the_main_revision_is_the_one(self, machine: Machine) -> None:
+        machine.hub_model("Qwen/Coder", revision="old")
+        machine.hub_model("Qwen/Coder", revision="unfinished", size=0)
+        newest = machine.hub_model("Qwen/Coder", revision="new")
+        assert [source.path for source in find(machine.cache)] == [newest]
+        (newest / "model.safetensors").unlink()
+        assert list(find(machine.cache)) == []
+
+    def test_half_a_download_is_passed_over(self, machine: Machine) -> None:
+        folder = machine.hub_model("Qwen/Coder")
+        index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+        _file(folder / "model.safetensors.index.json", json.dumps(index).encode())
+        assert list(find(machine.cache)) == []
+        assert resolve("Qwen/Coder", machine.cache).kind == "hub", "it is downloaded to its end"
+        _file(folder / "model-2.safetensors", b"")
+        assert [source.path for source in find(machine.cache)] == [folder]
 
     def test_weights_that_are_links_count_with_the_size_of_what_they_name(
         self, machine: Machine

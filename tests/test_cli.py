@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -114,6 +115,19 @@ class TestHelp:
         assert str(file) in "".join(done.out.split())
         assert "3 MB" in done.out
 
+    def test_models_takes_settings(self, quickstudy: Command, tmp_path: Path) -> None:
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "some.gguf").write_bytes(b"GGUF")
+        (tmp_path / "settings.toml").write_text(f'[model]\ncache_dir = "{tmp_path}"\n')
+        for options in (
+            ("--set", f"model.cache_dir={tmp_path}"),
+            ("--config", str(tmp_path / "settings.toml")),
+        ):
+            assert "some.gguf" in quickstudy("models", *options).out
+        done = quickstudy("models", "--set", "model.cache_dir=~nouser")
+        assert done.status == 2
+        assert "model.cache_dir = '~nouser'" in done.err
+
     @pytest.mark.parametrize("arguments", [("answer",), ("sing",), ("answer", "--sing")])
     def test_wrong_usage_is_status_two(self, quickstudy: Command, arguments: Any) -> None:
         done = quickstudy(*arguments)
@@ -188,6 +202,48 @@ class TestCannotStart:
     def test_a_missing_model(self, refused: Callable[..., str], name: str) -> None:
         assert repr(name) in refused("--request", "-", "--model", name)
 
+    def test_a_mistyped_model(self, refused: Callable[..., str]) -> None:
+        error = refused("--request", "-", "--model", "smolm2")
+        assert "did you mean smollm2? `quickstudy models` lists" in error
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (b"", "is no GGUF file"),
+            (b"GGUF" + bytes(40), "is cut off or damaged"),
+        ],
+    )
+    def test_a_broken_model(
+        self, refused: Callable[..., str], tmp_path: Path, content: bytes, told: str
+    ) -> None:
+        (tmp_path / "m.gguf").write_bytes(content)
+        error = refused("--request", "-", "--model", str(tmp_path / "m.gguf"))
+        assert told in error
+
+    def test_a_base_model(self, quickstudy: Command, model: str) -> None:
+        (Path(model) / "chat_template.jinja").unlink()
+        done = quickstudy("answer", "--request", "-", "--model", model, stdin=json.dumps(HI))
+        assert (done.status, done.out) == (2, "")
+        told = "has no chat template: it is a base model; use its -Instruct variant"
+        assert done.err.splitlines()[-1] == f"quickstudy: {Path(model).name} {told}"
+
+    def test_an_unknown_variable(
+        self, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("QUICKSTUDY_SED", "1")
+        assert "did you mean QUICKSTUDY_SEED?" in refused("--request", "-")
+
+    def test_contradictory_settings(self, refused: Callable[..., str]) -> None:
+        error = refused("--request", "-", "--set", "learning.stop_loss=1")
+        assert "contradicts augmentation.informative_loss" in error
+
+    def test_an_output_folder_that_is_a_file(self, quickstudy: Command, tmp_path: Path) -> None:
+        (tmp_path / "out").write_text("")
+        done = quickstudy("demo", "--out", str(tmp_path / "out"))
+        assert (done.status, done.out) == (2, "")
+        told = f"quickstudy: cannot write to {tmp_path / 'out'}: it is a file; name another folder"
+        assert done.err.startswith(told)
+
     def test_from_a_shell(self, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", RUN, "answer", "--request", str(tmp_path / "nowhere.json")],
@@ -198,6 +254,95 @@ class TestCannotStart:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("quickstudy: cannot read")
         assert "Traceback" not in done.stderr
+
+
+def tool(**parameters: Any) -> dict[str, Any]:
+    return {"name": "f", "parameters": {"type": "object", **parameters}}
+
+
+class TestBadRequests:
+    """What is wrong with a request is told in a line of its own; no model is loaded for it."""
+
+    @pytest.mark.parametrize(
+        ("request_", "told"),
+        [
+            ({"messages": []}, "messages: expected a non-empty list"),
+            ({}, "messages are missing; give"),
+            ({"messages": [{"role": "boss"}]}, "unknown role 'boss'; use one of system, user"),
+            ({**HI, "tools": [tool(properties=[])]}, "are no JSON Schema (at properties)"),
+            ({**HI, "tools": [{**tool(), "parameters": {"type": "array"}}]}, '"type": "object"'),
+            ({**HI, "tools": [tool(), tool()]}, "'f' is listed twice; give each tool its own name"),
+            (
+                {**HI, "tools": [tool(properties={"x": {"$ref": "#/properties/x"}})]},
+                "the references #/properties/x lead in a circle",
+            ),
+            (
+                {**HI, "tools": [tool(properties={"x": {"$ref": "http://a.b/c"}})]},
+                "$ref 'http://a.b/c' leads out of the schema",
+            ),
+            ('{"messages": [\n"Hi",\n}', "line 3 is no JSON: Expecting value at column 1"),
+        ],
+    )
+    def test_each_in_its_own_words(self, quickstudy: Command, request_: Any, told: str) -> None:
+        done = quickstudy("answer", "--request", "-", "--model", "nowhere", stdin=lines(request_))
+        assert (done.status, done.out) == (1, "")
+        assert told in done.err
+        assert len(done.err.splitlines()) == 1
+
+    def test_a_prompt_longer_than_the_context(self, quickstudy: Command, model: str) -> None:
+        request = {"messages": [{"role": "user", "content": "a" * 5000}]}
+        done = quickstudy(
+            "answer", "--request", "-", "--model", model, *QUICK, stdin=lines(request)
+        )
+        assert (done.status, done.out) == (1, "")
+        assert " tokens and the model reads 4096; shorten the conversation" in done.err
+
+
+def shell(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+class TestOutput:
+    @pytest.mark.parametrize(
+        "arguments", [("config",), ("answer", "--json", "--request", "/dev/stdin")]
+    )
+    def test_a_full_disk_is_one_line(self, arguments: tuple[str, ...]) -> None:
+        with open("/dev/full", "w") as full:
+            process = shell(*arguments, stdin=subprocess.PIPE, stdout=full)
+            _, error = process.communicate(lines(BAD), timeout=120)
+        assert process.returncode == 2
+        (told,) = error.splitlines()
+        assert told.startswith("quickstudy: cannot write the output: ")
+        assert "No space left on device" in told
+
+    def test_a_reader_that_leaves_is_no_fault(self) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = shell("config", stdout=writing)
+        os.close(writing)
+        assert process.communicate(timeout=120)[1] == ""
+        assert process.returncode == 1
+
+    def test_ctrl_c_is_one_line_and_keeps_what_is_finished(
+        self, model: str, tmp_path: Path
+    ) -> None:
+        endless = {"id": "endless", "messages": "Hi"}
+        (tmp_path / "requests.jsonl").write_text(lines(BAD, *[endless] * 1000))
+        process = shell(
+            *("answer", "--json", "--request", str(tmp_path / "requests.jsonl"), "--model", model),
+            *("--method", "base", "--set", "decoding.max_new_tokens=4000"),
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, error = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert error.splitlines()[-1] == "quickstudy: stopped"
+        assert "Traceback" not in error
+        assert json.loads(first)["id"] == "bad"
+        assert all(json.loads(line)["id"] == "endless" for line in rest.splitlines())
 
 
 class TestOnlyBadRequests:

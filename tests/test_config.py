@@ -158,6 +158,69 @@ class TestRefusal:
             assert key.split(".")[0] in str(caught.value)
             assert near in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("key", "near"),
+        [
+            ("lerning.rank", "learning.rank"),
+            ("lerning.x", "learning"),
+            ("model.rank", "learning.rank"),
+            ("rank", "learning.rank"),
+        ],
+    )
+    def test_an_unknown_group_names_the_nearest(self, key: str, near: str, toml: Any) -> None:
+        path = toml(f"{key} = 1\n")
+        for load in (lambda: Config.load(None, [f"{key}=1"]), lambda: Config.load(path)):
+            with pytest.raises(ConfigError, match=rf"unknown setting {key}; did you mean {near}"):
+                load()
+
+    @pytest.mark.parametrize(
+        ("variable", "near"),
+        [
+            ("QUICKSTUDY_SED", "QUICKSTUDY_SEED"),
+            ("quickstudy_sed", "QUICKSTUDY_SEED"),
+            ("QUICKSTUDY_LERNING__RANK", "QUICKSTUDY_LEARNING__RANK"),
+            ("QUICKSTUDY_LEARNING_RANK", "QUICKSTUDY_LEARNING__RANK"),
+        ],
+    )
+    def test_an_unknown_variable_names_the_nearest(
+        self, variable: str, near: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(variable, "8")
+        with pytest.raises(ConfigError) as caught:
+            Config.load()
+        assert f"unknown environment variable {variable}; did you mean {near}?" in str(caught.value)
+
+    def test_a_whole_group_may_stand_in_one_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("QUICKSTUDY_LEARNING", '{"rank": 8}')
+        monkeypatch.setenv("quickstudy_seed", "7")
+        assert (Config.load().learning.rank, Config.load().seed) == (8, 7)
+
+    @pytest.mark.parametrize(
+        ("overrides", "names"),
+        [
+            (["learning.stop_loss=0.5"], ("learning.stop_loss", "augmentation.informative_loss")),
+            (["augmentation.informative_loss=0"], ("learning.stop_loss", "informative_loss")),
+            (["augmentation.verify=form"], ("augmentation.verify", "augmentation.strategy")),
+            (
+                ["decoding.constrained=false", "decoding.max_calls=2"],
+                ("decoding.max_calls", "decoding.constrained"),
+            ),
+        ],
+    )
+    def test_a_contradiction_names_both(self, overrides: list[str], names: Any) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Config.load(None, overrides)
+        assert "contradicts" in str(caught.value)
+        assert all(name in str(caught.value) for name in names)
+
+    def test_a_home_that_is_not_there(self) -> None:
+        with pytest.raises(ConfigError, match=r"model\.cache_dir = '~nouser/x': .*whole path"):
+            Config.load(None, ["model.cache_dir=~nouser/x"])
+
+    def test_a_fault_in_a_file_has_its_line(self, toml: Any) -> None:
+        with pytest.raises(ConfigError, match=r"is no TOML: .*line 2"):
+            Config.load(toml("seed = 1\nmethod = \n"))
+
     def test_an_unknown_keyword_names_the_nearest(self) -> None:
         with pytest.raises(ConfigError) as caught:
             Config.load(metod="base")

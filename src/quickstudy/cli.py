@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,7 +114,8 @@ def answer(
             if as_json:
                 _line(bad.to_json())
             else:
-                err.print(f"request {bad.id}: {error}", style="red", markup=False)
+                told = f"request {bad.id}: {error}"
+                err.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
             continue
         if as_json:
             _line(answered.to_json())
@@ -139,26 +142,22 @@ def demo(
     # 135M parameters learn too little from four steps at the rate that suits larger models
     rate = ["learning.learning_rate=1e-3"] if model == catalog.EMBEDDED else []
     loaded = Config.load(config, [*rate, *(set_ or ())])
-    try:  # before the minutes of work, not after
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.html").touch()
-    except OSError as error:
-        reason = f"cannot write to {folder}: {error.strerror}; name another folder with --out"
-        raise QuickstudyError(reason) from error
+    demonstration.prepare(folder)  # before the minutes of work, not after
     improver = _improver(model, loaded)
     lines = demonstration.run(
         improver, folder, lambda items: track(items, "practising", console=err)
     )
     note = _demo_note(improver.model.name)
     totals = demonstration.totals(lines)
-    write_report(
-        lines,
-        folder / "report.html",
-        title="quickstudy demonstration",
-        model=improver.model.name,
-        settings=loaded.model_dump(mode="json"),
-        note=f"{totals} {note}",
-    )
+    with demonstration.written(folder):
+        write_report(
+            lines,
+            folder / "report.html",
+            title="quickstudy demonstration",
+            model=improver.model.name,
+            settings=loaded.model_dump(mode="json"),
+            note=f"{totals} {note}",
+        )
     out.print(terminal.demo_table(lines, out.width))
     out.print(totals, highlight=False)
     out.print(note, style="dim", highlight=False)
@@ -177,28 +176,46 @@ def show_config() -> None:
 
 
 @app.command()
-def models() -> None:
+def models(set_: Set = None, config: ConfigFile = None) -> None:
     """The models that are on this machine."""
     table = Table(pad_edge=False)
     for heading in ("--model", "kind", "size", "path"):
         table.add_column(heading, overflow="fold")
-    for source in catalog.find(Config.load().model.cache_dir):
+    for source in catalog.find(Config.load(config, set_ or ()).model.cache_dir):
         table.add_row(source.name, source.kind, f"{source.size / 1e6:,.0f} MB", str(source.path))
     out.print(table)
 
 
 def main() -> None:
-    """Runs the command; an error of ours is one clear line and exit status 2."""
+    """Runs the command; an error of ours is one clear line and exit status 2, Ctrl-C is 130."""
     warnings.showwarning = lambda message, *_, **__: err.print(
         f"warning: {message}", style="yellow", markup=False
     )
     try:
         app()
+        return
     except QuickstudyError as error:
-        err.print(f"quickstudy: {error}", style="red", markup=False, highlight=False)
-        sys.exit(2)
+        told, status = str(error), 2
     except BrokenPipeError:  # the reader of our output has left
-        sys.exit(1)
+        told, status = "", 1
+    except OSError as error:  # files are told of where they are opened: this is the output
+        told, status = f"cannot write the output: {error}; send it somewhere else", 2
+        _abandon_output()
+    except KeyboardInterrupt:
+        told, status = "stopped", 130
+    except SystemExit as end:
+        if end.code != 130:  # what typer makes of Ctrl-C
+            raise
+        told, status = "stopped", 130
+    if told:
+        err.print(f"quickstudy: {told}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
+
+
+def _abandon_output() -> None:
+    """Python flushes standard output at its end, and would complain a second time."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _teacher(spec: str | None) -> list[str]:
@@ -225,8 +242,13 @@ def _read(request: str) -> str:
             return sys.stdin.read().removeprefix("\ufeff")
         return Path(request).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else _no_text(error)
         raise RequestError(f"cannot read {request}: {reason}") from error
+
+
+def _no_text(error: UnicodeDecodeError) -> str:
+    byte = error.object[error.start]
+    return f"it is not UTF-8 text (byte {byte:#x} at {error.start}); save it as UTF-8"
 
 
 def _line(value: object) -> None:

@@ -8,12 +8,13 @@ variables (`QUICKSTUDY_LEARNING__RANK=8`), `--set learning.rank=8`, keyword argu
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -44,6 +45,15 @@ class ModelConfig(Stage):
         Path("~/.cache/quickstudy"),
         description="converted GGUF weights are kept here; its models/ is searched for GGUF files",
     )
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _has_a_home(cls, path: Path) -> Path:
+        try:
+            path.expanduser()
+        except RuntimeError as error:
+            raise ValueError("there is no such home folder; give the whole path") from error
+        return path
 
 
 class DecodingConfig(Stage):
@@ -245,6 +255,30 @@ class Config(BaseSettings):
     teacher: TeacherConfig = TeacherConfig()
     learning: LearningConfig = LearningConfig()
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuses settings of which one takes back what another promises."""
+        stop, informative = self.learning.stop_loss, self.augmentation.informative_loss
+        if stop > informative:
+            raise ValueError(
+                f"learning.stop_loss = {stop} contradicts augmentation.informative_loss = "
+                f"{informative}: an example with a loss between them would be kept and never "
+                "trained; set learning.stop_loss no higher than augmentation.informative_loss"
+            )
+        limit, default = self.decoding.max_calls, DecodingConfig.model_fields["max_calls"].default
+        if limit != default and not self.decoding.constrained:
+            raise ValueError(
+                f"decoding.max_calls = {limit} contradicts decoding.constrained = false: only "
+                "constrained decoding counts calls; leave one of them out"
+            )
+        verify, strategy = self.augmentation.verify, self.augmentation.strategy
+        if verify == "form" and strategy != "question-answer":
+            raise ValueError(
+                f"augmentation.verify = form contradicts augmentation.strategy = {strategy}: only "
+                "question-answer can do without verified values; set one of them otherwise"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -280,6 +314,7 @@ class Config(BaseSettings):
         if private := next((key for key in given if key.startswith("_")), None):
             # BaseSettings takes `_env_file` and the like, which are no settings of ours
             raise ConfigError(f"unknown setting {private} (`quickstudy config` lists all)")
+        _check_environment()
         try:
             return cls(**_with_file(file)(**given).model_dump())  # a plain, picklable Config
         except ValidationError as error:
@@ -332,15 +367,53 @@ def _place(merged: dict[str, Any], key: str, text: str) -> None:
     merged[last] = None if text.lower() in ("none", "null") else text
 
 
+def _check_environment() -> None:
+    """Refuses unknown variables, which pydantic-settings passes over in silence."""
+    prefix = str(Config.model_config["env_prefix"])
+    known = [prefix + name.replace(".", "__").upper() for name in _names()]
+    for variable in os.environ:
+        upper = variable.upper()
+        if upper.startswith(prefix) and not any(
+            upper == name or upper.startswith(f"{name}__") for name in known
+        ):
+            raise ConfigError(
+                f"unknown environment variable {variable}{_nearest(upper, known)} "
+                "(`quickstudy config` lists all settings)"
+            )
+
+
+def _names() -> list[str]:
+    """Every setting and every group of settings."""
+    groups = [
+        name for name, field in Config.model_fields.items() if isinstance(field.default, Stage)
+    ]
+    return [*groups, *(name for name, _, _ in settings())]
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    # in the wrong group, or in none
+    same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"; did you mean {(same or near)[0]}?" if same or near else ""
+
+
+def _leaves(key: str, value: Any) -> list[str]:
+    if not isinstance(value, dict) or not value:
+        return [key]
+    return [leaf for name, inner in value.items() for leaf in _leaves(f"{key}.{name}", inner)]
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = [name for name, _, _ in settings()]
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            lines.append(f"unknown setting {key}{hint} (`quickstudy config` lists all)")
+            for leaf in _leaves(key, problem["input"]):
+                hint = _nearest(leaf, _names())
+                lines.append(f"unknown setting {leaf}{hint} (`quickstudy config` lists all)")
+        elif not key:  # settings that contradict each other
+            lines.append(problem["msg"].removeprefix("Value error, "))
         else:
-            lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{key} = {problem['input']!r}: {message}")
     return "\n".join(lines)

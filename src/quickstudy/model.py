@@ -9,30 +9,22 @@ a fork shares the prefix's tensors and never changes them.
 from __future__ import annotations
 
 import copy
-import hashlib
-import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from quickstudy import catalog
+from quickstudy import catalog, checkpoint, gguf, hub
 from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
 from quickstudy.prompts import dialogue
 from quickstudy.toolcalls import CallFormat, write
 from quickstudy.types import Message, Request, Tool
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,20 +85,25 @@ class LanguageModel:
             torch.set_num_threads(config.threads)
         device = _device(config.device)
         dtype = _dtype(config.dtype, device)
-        cache_dir = config.cache_dir.expanduser()
-        source = catalog.resolve(spec, cache_dir)
+        source = catalog.resolve(spec, config.cache_dir)
         try:
-            where = _converted(source.path, dtype, cache_dir) if source.kind == "gguf" else None
-            folder = str(where or source.path or spec)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
             with _Quiet():
-                network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+                folder = source.path or hub.download(source.name)
+                if source.kind == "gguf":
+                    folder = gguf.converted(folder, dtype, config.cache_dir.expanduser())
+                checkpoint.check(folder)
+                tokenizer = AutoTokenizer.from_pretrained(folder)
+                network, loading = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+                )
+            checkpoint.check_loaded(spec, loading)
             network.requires_grad_(False)
             return cls(network.to(device), tokenizer, source.name)
         except ModelError:
             raise
         except Exception as error:  # broken files raise whatever their readers raise
-            raise ModelError(f"cannot load {spec!r}: {error}") from error
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ModelError(f"cannot load {spec!r}: {reason}") from error
 
     @property
     def device(self) -> torch.device:
@@ -346,47 +343,6 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = True
     return torch.bfloat16 if fast else torch.float32
-
-
-def _converted(gguf: Path | None, dtype: torch.dtype, cache_dir: Path) -> Path:
-    """The folder with a GGUF file's weights, de-quantised once and kept as safetensors."""
-    assert gguf is not None
-    stat = gguf.stat()
-    version = (
-        f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{dtype}:{transformers.__version__}"
-    )
-    digest = hashlib.sha256(version.encode()).hexdigest()[:16]
-    folder = cache_dir / "converted" / f"{gguf.stem}-{digest}"
-    if (folder / "config.json").is_file():
-        return folder
-    log.info("converting %s (once)", gguf)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-    except OSError as error:
-        raise ModelError(
-            f"converted weights cannot be kept in {folder.parent}: {error.strerror}; "
-            "name another folder with --set model.cache_dir=FOLDER"
-        ) from error
-    try:
-        with _Quiet():
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            network = AutoModelForCausalLM.from_pretrained(
-                gguf.parent,
-                gguf_file=gguf.name,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-            )
-            network.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        try:
-            os.replace(scratch, folder)
-        except OSError:  # another process was faster: its copy is as good
-            if not (folder / "config.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 class _Quiet:

@@ -45,17 +45,38 @@ def read_requests(text: str) -> list[Request | BadRequest]:
 def _objects(text: str) -> Iterator[tuple[int, Any]]:
     try:
         whole = json.loads(text)
-    except (ValueError, RecursionError):
-        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-        for number, (line_number, line) in enumerate(lines, 1):
-            try:
-                yield number, json.loads(line)
-            except RecursionError:
-                yield number, RequestError(f"line {line_number} is nested too deeply")
-            except ValueError as error:
-                yield number, RequestError(f"line {line_number} is no JSON: {error}")
+    except RecursionError:
+        fault = RequestError("it is nested too deeply")
+    except ValueError as error:
+        fault = RequestError(_told(error))
+    else:
+        yield from enumerate(whole if isinstance(whole, list) else [whole], 1)
         return
-    yield from enumerate(whole if isinstance(whole, list) else [whole], 1)
+    lines = [_line(line, i) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    # one broken document over many lines is one fault; lines of requests have one each
+    if text.lstrip().startswith("[") or not any(_is_request(line) for line in lines):
+        lines = [fault] if lines else []
+    yield from enumerate(lines, 1)
+
+
+def _line(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except RecursionError:
+        return RequestError(f"line {number} is nested too deeply")
+    except ValueError as error:
+        return RequestError(_told(error, number))
+
+
+def _is_request(value: object) -> bool:
+    return isinstance(value, Mapping) and "messages" in value
+
+
+def _told(error: ValueError, line: int | None = None) -> str:
+    """What is wrong and where; `line` is the number of the line that was read by itself."""
+    if not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits
+        return f"line {line or 1} is no JSON: {error}"
+    return f"line {line or error.lineno} is no JSON: {error.msg} at column {error.colno}"
 
 
 def _read(number: int, raw: Any, unknown: set[str]) -> Request | BadRequest:

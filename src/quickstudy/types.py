@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from quickstudy.errors import RequestError
+from quickstudy.schemas import check_references
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -74,6 +75,7 @@ class Tool:
             raise RequestError(f"{where}: parameters of {name!r} must be a JSON Schema object")
         try:
             Draft202012Validator.check_schema(dict(parameters))
+            check_references(parameters, f"{where}: parameters of {name!r}")
         except SchemaError as error:
             spot = ".".join(str(step) for step in error.absolute_path) or "the top"
             raise RequestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from quickstudy import toolcalls
 from quickstudy.augmentation.grounding import Status, ground
 from quickstudy.augmentation.verify import reject
-from quickstudy.types import Example, Message, Request, ToolCall
+from quickstudy.types import Example, Message, Request, Tool, ToolCall
 
 CHEAP = settings(deadline=None, max_examples=150)
 
@@ -31,14 +32,16 @@ BOOK = {
     },
 }
 # schemas that a request may bring and that no value can be judged by
-ODD = {
-    "name": "odd",
-    "parameters": {
+ODD = Tool(
+    "odd",
+    "",
+    {
         "properties": {"a": True, "b": {"$ref": "#/nowhere"}, "c": {"description": "e.g. 10:30"}},
         "additionalProperties": True,
     },
-}
-REQUEST = Request.parse("Get me a room in Lisbon for 3 guests", [BOOK, ODD])
+)
+PARSED = Request.parse("Get me a room in Lisbon for 3 guests", [BOOK])
+REQUEST = replace(PARSED, tools=(*PARSED.tools, ODD))
 
 
 def made(text: str, *calls: ToolCall, source: str = "substitution") -> Example:
@@ -214,9 +217,9 @@ EXAMPLES = st.builds(
     st.sampled_from(["substitution", "call-first"]),
 )
 REQUESTS = st.sampled_from([REQUEST]) | st.builds(
-    lambda text, tools: Request.parse(text, tools),
+    lambda text, tools: replace(Request.parse(text), tools=tuple(tools)),
     TEXTS,
-    st.sampled_from([[BOOK], [ODD], [], [BOOK, ODD]]),
+    st.sampled_from([list(PARSED.tools), [ODD], [], [*PARSED.tools, ODD]]),
 )
 KEPT = st.lists(st.sets(NAMES, max_size=2), max_size=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from quickstudy import toolcalls
 from quickstudy.augmentation.grounding import Status, ground
 from quickstudy.config import Config, DecodingConfig
+from quickstudy.errors import QuickstudyError
 from quickstudy.evals import demo
 from quickstudy.evals.task import Task
 from quickstudy.improve import Improver
@@ -95,3 +97,50 @@ def test_run_writes_a_line_each_as_it_goes(tiny: LanguageModel, tmp_path: Path) 
     assert [json.loads(line) for line in text.splitlines()] == json.loads(json.dumps(lines))
     assert [line["id"] for line in lines] == [item.request.id for item in TASKS]
     assert all(line["episode"]["method"] == "base" for line in lines)
+
+
+@pytest.fixture
+def improver(tiny: LanguageModel) -> Improver:
+    return Improver(tiny, Config(method="base", decoding=DecodingConfig(max_new_tokens=2)))
+
+
+class TestFaults:
+    def test_a_disk_that_fills_leaves_whole_lines(self, improver: Improver, tmp_path: Path) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        try:
+            with pytest.raises(QuickstudyError, match=r"cannot write to .*: File too large.*--out"):
+                demo.run(improver, tmp_path, iter)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
+        assert 0 < len(lines) < 12
+        assert [json.loads(line)["id"] for line in lines] == [t.request.id for t in TASKS][
+            : len(lines)
+        ]
+
+    def test_ctrl_c_keeps_what_is_finished(self, improver: Improver, tmp_path: Path) -> None:
+        def stop(items: Sequence[Task]) -> Iterator[Task]:
+            yield from items[:3]
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            demo.run(improver, tmp_path, stop)
+        assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 3
+
+    def test_an_earlier_report_does_not_outlive_its_episodes(
+        self, improver: Improver, tmp_path: Path
+    ) -> None:
+        (tmp_path / "report.html").write_text("of another run")
+        (tmp_path / "episodes.jsonl").write_text("of another run")
+        demo.prepare(tmp_path)
+        assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("episodes.jsonl", "")]
+
+    @pytest.mark.parametrize("name", ["file", "file/folder", "taken"])
+    def test_a_folder_that_cannot_be_written(
+        self, improver: Improver, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        (tmp_path / "taken" / "report.html").mkdir(parents=True)
+        with pytest.raises(QuickstudyError, match=rf"cannot write to \S+{name}: .*--out"):
+            demo.run(improver, tmp_path / name, iter)

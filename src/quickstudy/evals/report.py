@@ -108,7 +108,12 @@ def write_report(
         rows=[_row(number, line) for number, line in enumerate(lines, 1)],
     )
     # a model can write half a surrogate pair, which UTF-8 has no bytes for
-    path.write_text(page.lstrip(), encoding="utf-8", errors="replace", newline="\n")
+    half = path.with_name(f".{path.name}.part")
+    try:
+        half.write_text(page.lstrip(), encoding="utf-8", errors="replace", newline="\n")
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _row(number: int, line: Mapping[str, Any]) -> Row:
