@@ -198,8 +198,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("overrides", "names"),
         [
-            (["learning.stop_loss=0.5"], ("learning.stop_loss", "augmentation.informative_loss")),
-            (["augmentation.informative_loss=0"], ("learning.stop_loss", "informative_loss")),
+            (["teacher.url=http://127.0.0.1:1/v1"], ("teacher.url", "teacher.model")),
             (["augmentation.verify=form"], ("augmentation.verify", "augmentation.strategy")),
             (
                 ["decoding.constrained=false", "decoding.max_calls=2"],

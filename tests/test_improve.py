@@ -30,7 +30,7 @@ from quickstudy.augmentation.teacher import LocalTeacher, load_teacher
 from quickstudy.awareness import estimators
 from quickstudy.config import Config
 from quickstudy.decoding import Decoder, Generation
-from quickstudy.errors import NoExamples, RequestError
+from quickstudy.errors import ConfigError, NoExamples, RequestError
 from quickstudy.improve import Improver
 from quickstudy.learning import practice
 from quickstudy.model import LanguageModel
@@ -79,7 +79,7 @@ def config(**stages: Any) -> Config:
     """Always unsure, every example trained on; `learning={"epochs": 1}` and the like go on top."""
     settings: dict[str, Any] = {
         "awareness": {"threshold": 1.01},
-        "augmentation": {"informative_loss": 0},
+        "augmentation": {"informative_loss": 0, "no_tool": False},
         "learning": {"stop_loss": 0, "epochs": 2, "learning_rate": 1e-3},
         "decoding": {"max_new_tokens": 100},
     }
@@ -376,6 +376,14 @@ class TestRecord:
         assert len(answer.episode.examples) == 1
         assert answer.episode.practised
         assert answer.episode.losses[0] == pytest.approx(max(first, second), abs=1e-4)
+        assert_documented(answer)
+
+    def test_without_a_step_there_was_no_practice(self, model: LanguageModel) -> None:
+        """Stopped before the first step, nothing was learnt: the episode must not claim it."""
+        answer = cycle(model, learning={"stop_loss": 50})
+        assert not answer.episode.practised
+        assert answer.episode.fallback == "the model already answers every practice example"
+        assert answer.tool_calls == (SAID,)
         assert_documented(answer)
 
 
@@ -754,6 +762,10 @@ class TestTeacher:
         )
         assert time.monotonic() - start < 5
         assert answer.episode.fallback == "the time budget is spent"
+
+    def test_must_be_there(self, model: LanguageModel) -> None:
+        with pytest.raises(ConfigError, match="needs a teacher"):
+            Improver(model, config(method="tt-d"))
 
     def test_may_be_a_second_model(self, model: LanguageModel) -> None:
         settings = config(method="tt-d", teacher={"model": "second"})

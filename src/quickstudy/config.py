@@ -105,9 +105,9 @@ class AugmentationConfig(Stage):
         " listed tool is enough (question-answer only)",
     )
     no_tool: bool = Field(
-        False,
-        description="adds an example that no listed tool serves, answered in words, so that"
-        " practice does not teach to call always",
+        True,
+        description="adds a request that no listed tool serves and the model rightly answers in"
+        " words, so that practice does not teach to call always",
     )
     informative_loss: float = Field(
         0.02, ge=0, description="nats a token; an example already answered with less is dropped"
@@ -258,13 +258,6 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Refuses settings of which one takes back what another promises."""
-        stop, informative = self.learning.stop_loss, self.augmentation.informative_loss
-        if stop > informative:
-            raise ValueError(
-                f"learning.stop_loss = {stop} contradicts augmentation.informative_loss = "
-                f"{informative}: an example with a loss between them would be kept and never "
-                "trained; set learning.stop_loss no higher than augmentation.informative_loss"
-            )
         limit, default = self.decoding.max_calls, DecodingConfig.model_fields["max_calls"].default
         if limit != default and not self.decoding.constrained:
             raise ValueError(
@@ -276,6 +269,11 @@ class Config(BaseSettings):
             raise ValueError(
                 f"augmentation.verify = form contradicts augmentation.strategy = {strategy}: only "
                 "question-answer can do without verified values; set one of them otherwise"
+            )
+        if self.teacher.url is not None and self.teacher.model is None:
+            raise ValueError(
+                f"teacher.url = {self.teacher.url} contradicts teacher.model = none: name the model"
+                " that is to teach, as the server knows it"
             )
         return self
 

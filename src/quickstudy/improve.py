@@ -21,7 +21,7 @@ from quickstudy.augmentation.teacher import Teacher, load_teacher
 from quickstudy.awareness.estimators import assess
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
-from quickstudy.errors import NoExamples, PracticeFailed
+from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
 from quickstudy.learning.practice import Lesson, practised
 from quickstudy.model import Context, LanguageModel
 from quickstudy.toolcalls import CallFormat, Grammar
@@ -36,8 +36,11 @@ class Improver:
     def __init__(
         self, model: LanguageModel, config: Config | None = None, teacher: Teacher | None = None
     ) -> None:
+        """Raises ConfigError if the method is tt-d and no teacher is given."""
         self.model = model
         self.config = config or Config()
+        if self.config.method == "tt-d" and teacher is None:
+            raise ConfigError("method tt-d needs a teacher; give one, or use Improver.load")
         self.decoder = Decoder(model)
         self.teacher = teacher
 

@@ -52,7 +52,9 @@ class Script:
 
 
 def config(strategy: Any = "auto", examples: int = 2, attempts: int = 1) -> Config:
-    augmentation = AugmentationConfig(strategy=strategy, examples=examples, attempts=attempts)
+    augmentation = AugmentationConfig(
+        strategy=strategy, examples=examples, attempts=attempts, no_tool=False
+    )
     return Config(augmentation=augmentation)
 
 

@@ -23,7 +23,7 @@ from quickstudy.awareness.estimators import name_log_probs
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.errors import NoExamples, TeacherFailed
-from quickstudy.types import Candidate, Example, Message, Rejected, ToolCall
+from quickstudy.types import Candidate, Example, Message, Rejected, Reply, ToolCall
 
 
 @dataclass
@@ -179,21 +179,36 @@ class _Workshop:
             self.into.file(example, None if words.strip() else "the teacher says nothing")
 
     def _no_tool(self) -> None:
-        """One more example, that calls nothing, in the model's own words where these are right."""
+        """One more example: what the model rightly answers without a call, it shall go on to.
+
+        Where it calls a tool even then, a few steps do not teach it otherwise and cost the other
+        examples their effect (LOG.md), so it is not practised.
+        """
         example = no_tool_example(self.request, self.rng)
         if example is None:
             return
         turn = self.model.turn(self.context, example.messages, self.draft.call_format)
         if turn is None:
             return
+        opening = self._said(turn, max_new_tokens=1)  # all but free, and mostly enough
+        if opening.content.lstrip()[:1] in ("[", "{", "<", "`"):
+            self.into.file(example, "asked this, the model itself begins a call")
+            return
+        reply = self._said(turn, max_new_tokens=48)  # a sentence
+        if reply.tool_calls:
+            self.into.file(example, "asked this, the model itself makes a call")
+        else:
+            self.into.file(in_own_words(example, reply), None)
+
+    def _said(self, turn: Sequence[int], max_new_tokens: int) -> Reply:
+        """The model's own reply to another turn under the same tools."""
         (said,) = self.decoder.decode(
             self.context.prefix,
             [Ask(turn, self.draft.grammar)],
-            max_new_tokens=48,  # a sentence; what is longer is not taken
+            max_new_tokens=max_new_tokens,
             deadline=self.deadline,
         )
-        reply, _ = toolcalls.read(said.text, self.request.tools)
-        self.into.examples.append(in_own_words(example, reply))
+        return toolcalls.read(said.text, self.request.tools)[0]
 
     def _call_first(self, analysis: Analysis) -> None:
         into, settings = self.into, self.settings
