@@ -33,9 +33,9 @@ def names(decoder: Decoder, draft: Draft, how: Score = "sum") -> Certainty:
     if how == "sum":
         scores = [float(row.sum()) for row in told]
     else:
-        shared = 0
-        while len({tuple(opened[: shared + 1]) for opened in openings}) == 1:
-            shared += 1
+        columns = enumerate(zip(*openings, strict=False))
+        parted = (place for place, tokens in columns if len(set(tokens)) > 1)
+        shared = next(parted, min(map(len, openings)))
         # where one opening begins another, none of its tokens is left: log P of nothing is 0
         scores = [float(row[shared:].sum()) / max(1, len(row) - shared) for row in told]
     return Certainty(rss.certainty(scores), tuple(map(Candidate, listed, scores)))
