@@ -87,6 +87,12 @@ class TestBad:
             ({"id": "x", "messages": []}, "non-empty"),
             ({"id": "x", "messages": [{"role": "boss"}]}, "unknown role 'boss'"),
             ({"id": "x", **HI, "tools": [{}]}, "tools[0]"),
+            ({"id": "x", **HI, "choices": "AB"}, "choices: expected a list"),
+            ({"id": "x", **HI, "choices": ["A"]}, "two or more"),
+            ({"id": "x", **HI, "choices": ["A", 1]}, "choices[1]: expected text, got 1"),
+            ({"id": "x", **HI, "choices": ["A", " "]}, "choices[1]"),
+            ({"id": "x", **HI, "choices": ["A", "A"]}, "'A' is listed twice"),
+            ({"id": "x", **HI, "choices": ["A", "\ud800"]}, "cannot be written as JSON"),
         ],
     )
     def test_says_what_is_wrong(self, item: Any, error: str) -> None:
@@ -141,7 +147,11 @@ class TestUnknownFields:
     def test_known_ones_are_not(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            read_requests(json.dumps({**HI, "id": 1, "tools": []}))
+            (request,) = read_requests(
+                json.dumps({**HI, "id": 1, "tools": [], "choices": ["A", "B"]})
+            )
+        assert isinstance(request, Request)
+        assert request.choices == ("A", "B")
 
 
 JSON = st.recursive(

@@ -164,6 +164,69 @@ def demo(
     out.print(f"open {folder / 'report.html'}", style="bold", highlight=False)
 
 
+@app.command()
+def calibrate(
+    requests: Annotated[
+        str,
+        typer.Option(
+            help="known-good requests in chat format, JSON lines; a row's `expected` (the right"
+            " calls) makes it known-good only if the draft is right; - reads standard input"
+        ),
+    ],
+    file: Annotated[Path, typer.Option("--out", help="the calibration file to write")],
+    model: Model = "auto",
+    trigger_rate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="share of requests that practise [default: 0.3]"),
+    ] = None,
+    risk: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="error among sure answers at most; needs `expected`"),
+    ] = None,
+    set_: Set = None,
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the file's thresholds")] = False,
+) -> None:
+    """Learn from known-good requests when the model counts as unsure: margins and thresholds."""
+    if trigger_rate is not None and risk is not None:
+        raise typer.BadParameter("--trigger-rate and --risk exclude each other")
+    loaded = Config.load(config, set_ or ())
+    if loaded.awareness.estimator == "reference":  # its file is what is made here
+        loaded = Config.load(config, [*(set_ or ()), "awareness.estimator=margin"])
+    from quickstudy.awareness import calibrate as calibration
+
+    rows = calibration.read_rows(_read(requests))
+    if risk is not None and all(row.expected is None for row in rows):
+        raise RequestError("--risk needs rows with the right calls: add `expected` to them")
+    try:  # before the minutes of work, not after
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:
+        raise QuickstudyError(f"cannot write {file}: {error.strerror}") from error
+    improver = _improver(model, loaded)
+    observed = [
+        calibration.observe(improver.decoder, improver.draft(row.request), row.expected, loaded)
+        for row in track(rows, "drafting", console=err, disable=not err.is_terminal)
+    ]
+    made = calibration.calibrate(
+        observed, model=improver.model.name, config=loaded, trigger_rate=trigger_rate, risk=risk
+    )
+    file.write_text(made.dumps(), encoding="utf-8")
+    if as_json:
+        _line(made.model_dump(mode="json", exclude={"margins"}))
+        return
+    out.print(terminal.calibration_table(made))
+    for name, threshold in made.thresholds.items():
+        reference = f" --set awareness.reference={file}" if name == "reference" else ""
+        out.print(
+            f"{name}: --set awareness.estimator={name}{reference}"
+            f" --set awareness.threshold={threshold.tau}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
 @app.command("config")
 def show_config() -> None:
     """Every setting, its default and its meaning."""

@@ -71,10 +71,15 @@ class DecodingConfig(Stage):
 class AwarenessConfig(Stage):
     """When the model counts as unsure."""
 
-    estimator: Literal["margin", "rss-calls", "rss-names"] = Field(
+    estimator: Literal[
+        "margin", "reference", "rss-names", "rss-choices", "rss-calls", "rss-samples"
+    ] = Field(
         "margin",
-        description="margin: p1 - p2 at the draft's least certain token (free); rss-calls: Relative"
-        " Softmax Scoring over whole calls forked from the draft; rss-names: over the tools' names",
+        description="margin: p1 - p2 at the draft's least certain token (free); reference: the"
+        " draft's margins against those on known-good requests (free; see reference). Relative"
+        " Softmax Scoring: rss-names over the tools' names, rss-choices over the answers that the"
+        " request lists (margin where it lists none), rss-calls over answers forked from the"
+        " draft, rss-samples over sampled answers",
     )
     threshold: float = Field(
         0.8,
@@ -82,7 +87,18 @@ class AwarenessConfig(Stage):
         le=1.01,
         description="tau: practises only if certainty < threshold; 0 never, 1.01 always",
     )
-    forks: int = Field(3, ge=1, description="rss-calls: rival calls forked from the draft")
+    score: Literal["sum", "mean"] = Field(
+        "sum", description="rss: a candidate's log-likelihood, summed or per-token mean"
+    )
+    forks: int = Field(3, ge=1, description="rss-calls: rival answers forked from the draft")
+    samples: int = Field(4, ge=1, description="rss-samples: answers sampled beside the draft")
+    temperature: float = Field(1.0, gt=0, description="rss-samples: sampling temperature")
+    reference: Path | None = Field(
+        None, description="reference: the file that `quickstudy calibrate` wrote"
+    )
+    deviations: int = Field(
+        2, ge=1, description="reference: m, unsure if the m least usual positions are too unusual"
+    )
 
 
 class AugmentationConfig(Stage):

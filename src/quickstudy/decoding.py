@@ -45,7 +45,7 @@ class Choice:
 
     Probabilities are over the allowed tokens, log-probabilities in nats. `index` is the token's
     place in `Generation.ids` (one past the end where the choice was to stop); `runner_up` is the
-    likeliest other token and `rival` its log-probability.
+    likeliest other token and `rival` its log-probability. `entropy` of the whole choice in nats.
     """
 
     index: int
@@ -53,6 +53,7 @@ class Choice:
     log_prob: float
     runner_up: int
     rival: float
+    entropy: float = math.nan  # not measured
 
     @property
     def margin(self) -> float:
@@ -216,6 +217,7 @@ class Decoder:
                 float(log_probs[token]),
                 int(best.indices[other]),
                 float(best.values[other]),
+                float(torch.special.entr(log_probs.exp()).sum()),
             )
         )
         if token in self.model.eos_ids:

@@ -18,7 +18,7 @@ from typing import Any
 from quickstudy import repair, toolcalls
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.augmentation.teacher import Teacher, load_teacher
-from quickstudy.awareness.estimators import assess
+from quickstudy.awareness.estimators import assess, check
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
@@ -43,6 +43,7 @@ class Improver:
             raise ConfigError("method tt-d needs a teacher; give one, or use Improver.load")
         self.decoder = Decoder(model)
         self.teacher = teacher
+        check(model, self.config)
 
     @classmethod
     def load(cls, model: str = "auto", config: Config | None = None) -> Improver:
@@ -51,14 +52,20 @@ class Improver:
         teacher = load_teacher(config) if config.method == "tt-d" else None
         return cls(LanguageModel.load(model, config.model), config, teacher)
 
-    def answer(self, messages: Any, tools: Any = None, id: str | int | None = None) -> Answer:
+    def answer(
+        self,
+        messages: Any,
+        tools: Any = None,
+        id: str | int | None = None,
+        choices: Any = None,
+    ) -> Answer:
         """Answers one request in OpenAI chat form (`messages` may be a plain string).
 
         Raises:
             RequestError: if the request cannot be read or rendered. Faults on the unsure path
                 do not raise: the draft is the answer and `episode.fallback` tells them.
         """
-        return self.answer_request(Request.parse(messages, tools, id))
+        return self.answer_request(Request.parse(messages, tools, id, choices))
 
     def answer_request(self, request: Request) -> Answer:
         return self.improve(self.draft(request))

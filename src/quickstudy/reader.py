@@ -11,7 +11,7 @@ from typing import Any
 from quickstudy.errors import RequestError
 from quickstudy.types import Request
 
-_KNOWN = frozenset({"id", "messages", "tools"})
+_KNOWN = frozenset({"id", "messages", "tools", "choices"})
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def read_requests(text: str) -> list[Request | BadRequest]:
         RequestError: if the text holds no request at all.
     """
     unknown: set[str] = set()
-    requests = [_read(number, raw, unknown) for number, raw in _objects(text)]
+    requests = [read_request(number, raw, unknown) for number, raw in objects(text)]
     if not requests:
         raise RequestError('there is no request; give an object like {"messages": [...]}')
     if unknown:
@@ -42,7 +42,8 @@ def read_requests(text: str) -> list[Request | BadRequest]:
     return requests
 
 
-def _objects(text: str) -> Iterator[tuple[int, Any]]:
+def objects(text: str) -> Iterator[tuple[int, Any]]:
+    """Yields (number from 1, value) of every row; what is no JSON is a RequestError as a value."""
     try:
         whole = json.loads(text)
     except RecursionError:
@@ -79,7 +80,8 @@ def _told(error: ValueError, line: int | None = None) -> str:
     return f"line {line or error.lineno} is no JSON: {error.msg} at column {error.colno}"
 
 
-def _read(number: int, raw: Any, unknown: set[str]) -> Request | BadRequest:
+def read_request(number: int, raw: Any, unknown: set[str]) -> Request | BadRequest:
+    """Reads one row, and adds the names of the fields it passes over to `unknown`."""
     if isinstance(raw, RequestError):
         return BadRequest(number, str(raw))
     if not isinstance(raw, Mapping):
@@ -91,6 +93,6 @@ def _read(number: int, raw: Any, unknown: set[str]) -> Request | BadRequest:
         return BadRequest(identity, 'messages are missing; give {"messages": [...]}')
     unknown.update(str(key) for key in raw.keys() - _KNOWN)
     try:
-        return Request.parse(raw["messages"], raw.get("tools"), identity)
+        return Request.parse(raw["messages"], raw.get("tools"), identity, raw.get("choices"))
     except RequestError as error:
         return BadRequest(identity, str(error))

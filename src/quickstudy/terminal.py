@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group
@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from quickstudy.types import STAGES, Answer, ToolCall
+
+if TYPE_CHECKING:
+    from quickstudy.awareness.reference import Calibration
 
 
 def told(calls: Iterable[ToolCall]) -> str:
@@ -94,6 +97,25 @@ def demo_table(lines: Sequence[Mapping[str, Any]], width: int) -> Table:
             f"{seconds['prefill'] + seconds['draft']:.1f}",
             *(f"{seconds[stage]:.1f}" for stage in ("synthesis", "practice", "answer")),
             f"{sum(seconds.values()):.1f}",
+        )
+    return table
+
+
+def calibration_table(made: Calibration) -> Table:
+    """One row an estimator: its threshold, and what it did on the requests it was chosen on."""
+    kinds = ", ".join(f"{kind} {margins.n}" for kind, margins in made.margins.items())
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.title = f"{made.known_good} of {made.requests} drafts are known to be good"
+    table.caption = f"reference margins: {kinds}"
+    for heading in ("estimator", "threshold", "practise", "wrong among sure"):
+        table.add_column(heading, no_wrap=True)
+    for name, threshold in made.thresholds.items():
+        wrong = threshold.wrong_and_sure
+        table.add_row(
+            name,
+            f"{threshold.tau:.4g}",
+            f"{threshold.practised:.0%}",
+            "not known" if wrong is None else f"{wrong} of {threshold.sure}",
         )
     return table
 

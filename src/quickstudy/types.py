@@ -131,6 +131,7 @@ class Request:
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     id: str | int | None = None
+    choices: tuple[str, ...] = ()  # the answers to choose from; empty: any answer
 
     @classmethod
     def parse(
@@ -138,8 +139,9 @@ class Request:
         messages: object,
         tools: object = None,
         id: str | int | None = None,
+        choices: object = None,
     ) -> Request:
-        """Reads OpenAI chat JSON.
+        """Reads OpenAI chat JSON; `choices`, which OpenAI does not know, as a list of texts.
 
         Raises:
             RequestError: with the place of the first thing that is wrong.
@@ -162,7 +164,7 @@ class Request:
             raise RequestError("messages: there is no turn to answer; add a user message")
         if any(message.role == "system" for message in parsed[1:]):
             raise RequestError("messages: a system message must come first")
-        return cls(parsed, parsed_tools, id)
+        return cls(parsed, parsed_tools, id, _parse_choices(choices))
 
     @property
     def user_text(self) -> str:
@@ -189,7 +191,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One rival answer that awareness weighed; `log_prob` in nats, summed over its tokens."""
+    """A rival answer that awareness weighed; `log_prob` in nats, summed or mean over its tokens."""
 
     text: str
     log_prob: float
@@ -303,6 +305,22 @@ class Answer:
             **Reply(self.content, self.tool_calls).to_json(),
             "episode": self.episode.to_json(),
         }
+
+
+def _parse_choices(raw: object) -> tuple[str, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or len(raw) < 2:
+        raise RequestError(
+            f'choices: expected a list of two or more answers like ["A", "B"], got {_short(raw)}'
+        )
+    for number, choice in enumerate(raw):
+        if not isinstance(choice, str) or not choice.strip():
+            raise RequestError(f"choices[{number}]: expected text, got {_short(choice)}")
+        if choice in raw[:number]:
+            raise RequestError(f"choices: {_short(choice)} is listed twice")
+    _check_json(raw, "choices")
+    return tuple(raw)
 
 
 def _parse_content(raw: object, where: str) -> str:

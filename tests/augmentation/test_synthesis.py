@@ -13,7 +13,7 @@ from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.augmentation.substitution import analyse
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.augmentation.verify import reject
-from quickstudy.awareness.estimators import name_log_probs
+from quickstudy.awareness.names import name_log_probs
 from quickstudy.config import AugmentationConfig, Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import BudgetSpent, NoExamples

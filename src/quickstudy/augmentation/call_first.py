@@ -15,7 +15,7 @@ from quickstudy.augmentation.author import Author
 from quickstudy.augmentation.grounding import Status, ground_all
 from quickstudy.augmentation.substitution import Analysis
 from quickstudy.augmentation.verify import reject
-from quickstudy.awareness.estimators import name_log_probs
+from quickstudy.awareness.names import name_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.model import Context
 from quickstudy.toolcalls import CallFormat, Grammar

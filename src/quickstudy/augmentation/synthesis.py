@@ -19,7 +19,7 @@ from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.teacher import Teacher
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
-from quickstudy.awareness.estimators import name_log_probs
+from quickstudy.awareness.names import name_log_probs
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.errors import NoExamples, TeacherFailed

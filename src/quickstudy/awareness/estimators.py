@@ -1,122 +1,63 @@
-"""From a draft to a certainty: which candidates compete, and how they are scored.
+"""From a draft to a certainty, by the estimator that the settings name.
 
-* `margin` looks at the draft's least certain token: p1 - p2 among the tokens the grammar allowed.
-  It costs nothing beyond the draft. It is RSS over two candidates (the draft and its best rival)
-  if what follows the fork is certain in both.
-* `rss-calls` forks the draft at its least certain tokens, completes each fork greedily and scores
-  whole answers; forks that make the same calls are one candidate.
-* `rss-names` scores the draft's opening with each listed tool's name; one forward pass. It sees
-  neither arguments nor the decision to call at all.
+| estimator     | what competes                                      | cost beyond the draft       |
+|---------------|----------------------------------------------------|-----------------------------|
+| `margin`      | the two likeliest tokens at the least certain spot | none                        |
+| `reference`   | margins against those on known-good requests       | none                        |
+| `rss-names`   | the listed tools' names                            | one short batched pass      |
+| `rss-choices` | the answers that the request lists                 | one short batched pass      |
+| `rss-calls`   | whole answers forked from the draft                | a batch of partial answers  |
+| `rss-samples` | sampled answers                                    | a batch of whole answers    |
+
+Each estimator has its own file; `rss.py` has the formula, `merging.py` what counts as one answer.
 """
 
 from __future__ import annotations
 
-import math
+from quickstudy.awareness import forks, reference, samples
+from quickstudy.awareness.choices import choices
+from quickstudy.awareness.margin import token_margin
+from quickstudy.awareness.merging import Scored, relative
+from quickstudy.awareness.names import names
+from quickstudy.config import Config
+from quickstudy.decoding import Deadline, Decoder, Draft
+from quickstudy.model import LanguageModel
+from quickstudy.types import Certainty
 
-import torch
 
-from quickstudy.awareness import rss
-from quickstudy.config import Config, DecodingConfig
-from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
-from quickstudy.model import Context
-from quickstudy.toolcalls import CallFormat, Grammar, canonical, opening, read
-from quickstudy.types import Candidate, Certainty
+def check(model: LanguageModel, config: Config) -> None:
+    """Reads what the estimator needs before the first request comes.
+
+    Raises:
+        ConfigError: if the calibration file is missing or was made for something else.
+    """
+    if config.method != "base" and config.awareness.estimator == "reference":
+        reference.load(model.name, config)
 
 
 def assess(decoder: Decoder, draft: Draft, config: Config, deadline: Deadline) -> Certainty:
-    """The certainty of a greedy draft, by the configured estimator."""
-    context, said = draft.context, draft.generation
-    if config.awareness.estimator == "margin":
-        return token_margin(decoder, said)
-    if config.awareness.estimator == "rss-names":
-        return names(decoder, context, said)
-    forks = config.awareness.forks
-    return forked_calls(decoder, context, said, draft.grammar, forks, config.decoding, deadline)
+    """The certainty of a greedy draft, by the configured estimator.
+
+    Raises:
+        BudgetSpent: if the deadline passes.
+        ConfigError: as `check`.
+    """
+    settings, tools = config.awareness, draft.context.request.tools
+    if settings.estimator == "margin":
+        return token_margin(decoder, draft.generation)
+    if settings.estimator == "reference":
+        known = reference.load(decoder.model.name, config).reference
+        return reference.deviation(decoder, draft, known, settings.deviations)
+    deadline.check()
+    if settings.estimator == "rss-names":
+        return names(decoder, draft, settings.score)
+    if settings.estimator == "rss-choices":
+        return choices(decoder, draft, settings.score)
+    return relative(_rivals(decoder, draft, config, deadline), tools, settings.score)
 
 
-def token_margin(decoder: Decoder, draft: Generation) -> Certainty:
-    """p1 - p2 at the least certain token; candidates: the draft up to there, either way on."""
-    if not draft.choices:
-        return Certainty(1.0)
-    least = min(draft.choices, key=lambda choice: choice.margin)
-    before = draft.ids[: least.index]
-    return Certainty(
-        least.margin,
-        tuple(
-            Candidate(decoder.model.decode([*before, token]), log_prob)
-            for token, log_prob in ((least.token, least.log_prob), (least.runner_up, least.rival))
-        ),
-    )
-
-
-def forked_calls(
-    decoder: Decoder,
-    context: Context,
-    draft: Generation,
-    grammar: Grammar | None,
-    forks: int,
-    decoding: DecodingConfig,
-    deadline: Deadline,
-) -> Certainty:
-    """RSS over the draft and the answers forked from it at its `forks` least certain tokens."""
-    least = sorted(draft.choices, key=lambda choice: choice.margin)[:forks]
-    asks = [
-        Ask(context.turn, grammar, [*draft.ids[: choice.index], choice.runner_up])
-        for choice in least
-        if choice.runner_up not in decoder.model.eos_ids and math.isfinite(choice.rival)
-    ]
-    rivals = (
-        decoder.decode(
-            context.prefix, asks, max_new_tokens=decoding.max_new_tokens, deadline=deadline
-        )
-        if asks
-        else []
-    )
-    # a fork's own probability counts only what it chose itself: add the draft's up to the fork
-    scored = [(draft.text, draft.log_prob)]
-    for ask, rival in zip(asks, rivals, strict=True):
-        forked = next(c for c in least if [*draft.ids[: c.index], c.runner_up] == list(ask.given))
-        shared = sum(c.log_prob for c in draft.choices if c.index < forked.index)
-        scored.append((rival.text, shared + forked.rival + rival.log_prob))
-    merged: dict[str, Candidate] = {}
-    for text, log_prob in scored:
-        calls = read(text, context.request.tools)[0].tool_calls
-        key = canonical(calls, context.request.tools) if calls else text
-        known = merged.get(key)
-        total = (
-            log_prob
-            if known is None
-            else float(torch.tensor([known.log_prob, log_prob]).logsumexp(0))
-        )
-        merged[key] = Candidate(known.text if known else text, total)
-    candidates = tuple(merged.values())
-    return Certainty(rss.certainty([c.log_prob for c in candidates]), candidates)
-
-
-def names(decoder: Decoder, context: Context, draft: Generation) -> Certainty:
-    """RSS over the listed tools' names in the draft's call format; 1 where it calls nothing."""
-    call_format = read(draft.text, context.request.tools)[1]
-    if call_format is None or len(context.request.tools) < 2:
-        return Certainty(1.0)
-    listed = [tool.name for tool in context.request.tools]
-    log_probs = name_log_probs(decoder, context, list(context.turn), listed, call_format)
-    candidates = tuple(map(Candidate, listed, log_probs))
-    return Certainty(rss.certainty(log_probs), candidates)
-
-
-@torch.no_grad()
-def name_log_probs(
-    decoder: Decoder,
-    context: Context,
-    turn: list[int],
-    listed: list[str],
-    call_format: CallFormat,
-) -> list[float]:
-    """log P of opening the answer to `turn` with each name, one batch over the shared prefix."""
-    model = decoder.model
-    told, mask = model.answer_log_probs(
-        context.prefix.fork(len(listed)),
-        [turn] * len(listed),
-        [model.encode(opening(name, call_format)) for name in listed],
-    )
-    return [float(total) for total in (told * mask).sum(-1)]
+def _rivals(decoder: Decoder, draft: Draft, config: Config, deadline: Deadline) -> list[Scored]:
+    if config.awareness.estimator == "rss-calls":
+        return forks.forked(decoder, draft, config, deadline)
+    drawn = samples.sampled(decoder, draft, config, deadline)
+    return samples.scored(draft.generation, drawn)
