@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -9,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +51,7 @@ def get(loaded: Config, key: str) -> Any:
 KNOBS: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**31),
     "budget_seconds": st.integers(1, 99),
-    "method": st.sampled_from(["tt-si", "base"]),
+    "method": st.sampled_from(["tt-si", "base", "tt-icl"]),
     "learning.rank": st.integers(1, 64),
     "learning.epochs": st.integers(1, 9),
     "awareness.threshold": st.sampled_from([0.0, 0.25, 0.5, 1.0]),
@@ -134,6 +135,144 @@ class TestPrecedence:
         Config.load(None, ["learning.rank=3", "awareness.threshold=0"], seed=9)
         assert Config().model_dump() == before
         assert Config.load().model_dump() == before
+
+
+PAPER = {
+    "awareness.estimator": "rss-names",
+    "awareness.threshold": 0.95,
+    "augmentation.strategy": "question-answer",
+    "augmentation.examples": 1,
+    "augmentation.verify": "form",
+    "augmentation.informative_loss": 0,
+    "augmentation.memory": None,
+    "learning.mode": "full",
+    "learning.targets": "all-linear",
+    "learning.rank": 8,
+    "learning.alpha": 16,
+    "learning.learning_rate": 1e-4,
+    "learning.epochs": 5,
+    "learning.batch_size": 1,
+    "learning.schedule": "cosine",
+    "learning.warmup": 0.03,
+    "learning.stop_loss": 0,
+}
+ASKED = ("method", "preset")
+
+
+class TestPreset:
+    """The paper's recipe lies under all that is said out loud, and over the defaults."""
+
+    @pytest.mark.parametrize("asked", [{"preset": "paper"}, {"method": "tt-si-paper"}])
+    @pytest.mark.parametrize("by", ["keyword", "constructor", "set", "file", "environment"])
+    def test_is_asked_for_in_every_way(
+        self, asked: dict[str, str], by: str, toml: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ((key, value),) = asked.items()
+        if by == "environment":
+            monkeypatch.setenv(f"QUICKSTUDY_{key.upper()}", value)
+        path = toml(f'{key} = "{value}"\n')
+        loaded = {
+            "keyword": lambda: Config.load(**asked),
+            "constructor": lambda: Config(**asked),
+            "set": lambda: Config.load(None, [f"{key}={value}"]),
+            "file": lambda: Config.load(path),
+            "environment": Config.load,
+        }[by]()
+        assert {name: get(loaded, name) for name in PAPER} == PAPER
+        assert getattr(loaded, key) == value
+        rest = [name for name, _, _ in config.settings() if name not in {*PAPER, *ASKED}]
+        assert all(get(loaded, name) == get(Config(), name) for name in [*rest, "learning.targets"])
+
+    @pytest.mark.parametrize("asked", [{"preset": "paper"}, {"method": "tt-si-paper"}])
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("learning.rank", 3),
+            ("learning.batch_size", None),
+            ("awareness.threshold", 0.8),  # the default, but said out loud
+            ("augmentation.informative_loss", 0.5),
+            ("seed", 3),
+        ],
+    )
+    def test_what_is_said_out_loud_wins(
+        self,
+        asked: dict[str, str],
+        key: str,
+        value: Any,
+        toml: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        stage, _, field = key.rpartition(".")
+        as_keyword = {stage: {field: value}} if stage else {field: value}
+        text = "none" if value is None else str(value)
+        loads = [
+            lambda: Config(**asked, **as_keyword),
+            lambda: Config.load(**asked, **as_keyword),
+            lambda: Config.load(None, [f"{key}={text}"], **asked),
+        ]
+        if value is not None:  # TOML has no word for it
+            path = toml(f"{key} = {json.dumps(value)}\n")
+            loads.append(lambda: Config.load(path, **asked))
+        found = [load() for load in loads]
+        monkeypatch.setenv(f"QUICKSTUDY_{key.replace('.', '__').upper()}", text)
+        found += [Config(**asked), Config.load(**asked)]
+        for loaded in found:
+            assert get(loaded, key) == value
+            others = {name: wanted for name, wanted in PAPER.items() if name != key}
+            assert {name: get(loaded, name) for name in others} == others
+
+    def test_of_a_stage_given_whole_only_what_was_set_is_said(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given_stage = config.LearningConfig(rank=3)
+        loaded = Config(method="tt-si-paper", learning=given_stage)
+        assert (loaded.learning.rank, loaded.learning.epochs) == (3, 5)
+        assert loaded.learning == Config(method="tt-si-paper", learning={"rank": 3}).learning
+        assert Config(learning=given_stage).learning == given_stage
+        monkeypatch.setenv("QUICKSTUDY_LEARNING__EPOCHS", "9")
+        monkeypatch.setenv("QUICKSTUDY_LEARNING__RANK", "9")
+        assert Config(learning=given_stage).learning.rank == 3
+        assert Config(learning=given_stage).learning.epochs == 9
+
+    def test_the_file_asks_and_the_file_says(self, toml: Any) -> None:
+        loaded = Config.load(toml('preset = "paper"\n[learning]\nrank = 3\n'))
+        assert (loaded.learning.rank, loaded.learning.alpha) == (3, 16)
+
+    def test_what_is_loaded_stays_what_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loaded = Config.load(None, ["learning.rank=3"], method="tt-si-paper")
+        monkeypatch.setenv("QUICKSTUDY_LEARNING__EPOCHS", "9")
+        assert Config(**loaded.model_dump()) == loaded
+        assert pickle.loads(pickle.dumps(loaded)) == loaded
+
+    @pytest.mark.parametrize("spelt", ["none", "null"])
+    def test_is_taken_back(self, spelt: str, toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = toml('preset = "paper"\n')
+        assert Config.load(path, [f"preset={spelt}"]).learning == Config().learning
+        monkeypatch.setenv("QUICKSTUDY_PRESET", "none")
+        assert Config.load(path).learning == Config().learning
+
+    @pytest.mark.parametrize("value", ['"papr"', '["paper"]', "5", "{a = 1}", "true"])
+    def test_that_is_none_is_named(self, value: str, toml: Any) -> None:
+        with pytest.raises(ConfigError, match="preset"):
+            Config.load(toml(f"preset = {value}\n"))
+
+    def test_other_methods_have_none(self) -> None:
+        for method in config.METHODS:
+            loaded = Config(method=method)
+            if method != "tt-si-paper":
+                assert loaded.model_dump(exclude={"method"}) == Config().model_dump(
+                    exclude={"method"}
+                )
+
+    def test_loading_leaves_the_presets_alone(self) -> None:
+        before = copy.deepcopy(config.PRESETS)
+        Config.load(None, ["learning.rank=3", "learning.mode=full"], method="tt-si-paper")
+        assert before == config.PRESETS
+
+    def test_methods_are_those_of_the_setting(self) -> None:
+        assert get_args(Config.model_fields["method"].annotation) == config.METHODS
+        for name in config.PRESETS:
+            assert Config(preset=name).preset == name
 
 
 class TestRefusal:
@@ -259,6 +398,15 @@ class TestRefusal:
             ("awareness.threshold", "-0.1"),
             ("awareness.threshold", "nan"),
             ("awareness.estimator", "rss"),
+            ("preset", "papr"),
+            ("learning.schedule", "linear"),
+            ("learning.warmup", "1.1"),
+            ("learning.warmup", "-0.1"),
+            ("learning.batch_size", "0"),
+            ("learning.epochs", "0"),
+            ("augmentation.verify", "some"),
+            ("augmentation.memory_megabytes", "0"),
+            ("repair", "maybe"),
             ("augmentation.temperature", "0"),
             ("augmentation.examples", "0"),
             ("decoding.constrained", "maybe"),

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
@@ -26,14 +27,15 @@ from naughty import NaughtyServer
 from torch import Tensor
 
 from quickstudy import decoding, improve, toolcalls
+from quickstudy.augmentation import synthesis as synthesis_module
 from quickstudy.augmentation.teacher import LocalTeacher, load_teacher
 from quickstudy.awareness import estimators
 from quickstudy.config import Config
-from quickstudy.decoding import Decoder, Generation
+from quickstudy.decoding import Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, RequestError
 from quickstudy.improve import Improver
 from quickstudy.learning import practice
-from quickstudy.model import LanguageModel
+from quickstudy.model import Context, LanguageModel
 from quickstudy.types import STAGES, Answer, Request, ToolCall
 
 ASK = "Light to 40"
@@ -632,6 +634,299 @@ class TestAvailability:
         before = mix_up(model)
         answer = Improver(model, config()).answer(messages, TOOLS)
         before.assert_still(model)
+        assert_documented(answer)
+
+
+class TestDraft:
+    """One draft may be improved by several methods: that is how they are compared."""
+
+    SETTINGS: ClassVar[dict[str, dict[str, Any]]] = {
+        "base": {"method": "base"},
+        "tt-si": {},
+        "tt-icl": {"method": "tt-icl"},
+        "full": {"learning": {"mode": "full"}},
+        "rss": {"awareness": {"estimator": "rss-calls"}},
+        "call-first": {"augmentation": {"strategy": "call-first"}},
+        "repaired": {"repair": True},
+        "sure": {"awareness": {"threshold": 0}},
+        "again": {},
+    }
+
+    @pytest.mark.parametrize("ask", [ASK, "Hello"])
+    def test_improved_in_turn_is_answered_alone(self, model: LanguageModel, ask: str) -> None:
+        request = Request.parse(ask, TOOLS, "r1")
+        draft = Improver(model, config(method="base")).draft(request)
+        before = State.of(model)
+        prefix = [(layer.keys.clone(), layer.values.clone()) for layer in layers(draft)]
+        for name, settings in self.SETTINGS.items():
+            together = Improver(model, config(**settings)).improve(draft)
+            alone = Improver(model, config(**settings)).answer_request(request)
+            assert without_seconds(together) == without_seconds(alone), name
+            assert_documented(together)
+        before.assert_still(model)
+        for layer, (keys, values) in zip(layers(draft), prefix, strict=True):
+            assert torch.equal(layer.keys, keys)
+            assert torch.equal(layer.values, values)
+
+    def test_base_gives_the_draft(self, model: LanguageModel) -> None:
+        improver = Improver(model, config(method="base"))
+        draft = improver.draft(Request.parse(ASK, TOOLS))
+        answer = improver.improve(draft)
+        assert (answer.content, answer.tool_calls) == (draft.reply.content, draft.reply.tool_calls)
+        assert answer.episode.draft == draft.reply
+        assert draft.call_format == "json"
+        assert dict(answer.episode.seconds) == dict(draft.seconds)
+
+    def test_its_seconds_are_counted_once_for_each(self, model: LanguageModel) -> None:
+        improver = Improver(model, config())
+        draft = improver.draft(Request.parse(ASK, TOOLS))
+        drafted = dict(draft.seconds)
+        assert list(drafted) == ["prefill", "draft"]
+        for _ in range(2):
+            seconds = improver.improve(draft).episode.seconds
+            assert {stage: seconds[stage] for stage in drafted} == drafted
+            assert seconds["practice"] > 0
+        assert dict(draft.seconds) == drafted
+
+    def test_what_the_draft_took_is_off_the_budget(self, model: LanguageModel) -> None:
+        improver = Improver(model, config(budget_seconds=1e5))
+        draft = improver.draft(Request.parse(ASK, TOOLS))
+        assert improver.improve(draft).episode.practised
+        late = replace(draft, seconds={"prefill": 6e4, "draft": 6e4})
+        answer = improver.improve(late)
+        assert answer.episode.fallback == "the time budget is spent"
+        assert answer.tool_calls == (SAID,)
+
+
+def layers(draft: Draft) -> list[Any]:
+    return list(draft.context.prefix.cache.layers)
+
+
+def says(patches: pytest.MonkeyPatch, *texts: str) -> list[str]:
+    """The texts of draft and final answer; returns the prompts that were really decoded."""
+    real, prompts = Improver._decode, []
+
+    def decode(self: Improver, context: Context, *args: Any) -> Generation:
+        prompts.append(self.model.decode([*context.prefix.ids, *context.turn]))
+        generation = real(self, context, *args)
+        return replace(generation, text=texts[len(prompts) - 1], finished=True)
+
+    patches.setattr(Improver, "_decode", decode)
+    return prompts
+
+
+SAID_TEXT = '[{"name": "set_light", "arguments": {"level": 40}}]'
+
+
+class TestInContext:
+    """tt-icl: practice is read, nothing is learnt."""
+
+    @pytest.fixture
+    def turns(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        return says(monkeypatch, SAID_TEXT, SAID_TEXT)
+
+    def test_practice_is_told_as_turns_before_the_request(
+        self, model: LanguageModel, turns: list[str]
+    ) -> None:
+        said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASK}]
+        answer = Improver(model, config(method="tt-icl")).answer(said, TOOLS)
+        assert answer.episode.practised, answer.episode.fallback
+        assert answer.episode.method == "tt-icl"
+        drafted, final = turns
+        parts = []
+        for example in answer.episode.examples:
+            call = toolcalls.write(example.tool_calls, "json", ())
+            parts += [f"user\n{example.user_text}", f"assistant\n{call}"]
+        told = "".join(f"<|im_start|>{part}<|im_end|>" for part in parts)
+        head, tail = drafted.split(f"<|im_start|>user\n{ASK}")
+        assert final == f"{head}{told}<|im_start|>user\n{ASK}{tail}"
+        assert len(answer.episode.examples) == 2
+        assert final.count("Be brief.") == 1
+
+    def test_a_conversation_stays_together(self, model: LanguageModel, turns: list[str]) -> None:
+        said = [
+            {"role": "user", "content": "Light to 20"},
+            {"role": "assistant", "tool_calls": [{"function": {**SAID.to_json()}}]},
+            {"role": "tool", "content": "done"},
+            {"role": "user", "content": ASK},
+        ]
+        answer = Improver(model, config(method="tt-icl")).answer(said, TOOLS)
+        assert answer.episode.practised, answer.episode.fallback
+        drafted, final = turns
+        talk = drafted[drafted.index("<|im_start|>user") :]
+        assert final.endswith(talk)
+        assert len(final) > len(drafted)
+
+    @pytest.mark.usefixtures("turns")
+    def test_nothing_is_trained(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            pytest.fail("something was trained")
+
+        inside = []
+        real = Improver._answer
+
+        def watch(self: Improver, *args: Any) -> Any:
+            inside.append(State.of(self.model))
+            return real(self, *args)
+
+        monkeypatch.setattr(Improver, "_answer", watch)
+        monkeypatch.setattr(improve, "practised", fail)
+        monkeypatch.setattr(torch.Tensor, "backward", fail)
+        monkeypatch.setattr(torch.optim.AdamW, "__init__", fail)
+        before = mix_up(model)
+        answer = cycle(model, method="tt-icl")
+        before.assert_still(model)
+        inside[0].assert_still(model)
+        assert answer.episode.practised
+        assert answer.episode.losses == ()
+        assert "practice" not in answer.episode.seconds
+        assert answer.episode.seconds["answer"] > 0
+        assert_documented(answer)
+
+    def test_practice_that_does_not_fit_is_left(self, model: LanguageModel) -> None:
+        """The draft fits into the model's context, the draft with practice does not."""
+        model.context_length = len(model.render(Request.parse(ASK, TOOLS).messages, ())) + 250
+        draft = Improver(model, config(method="tt-icl")).draft(Request.parse(ASK, TOOLS))
+        model.context_length = len(draft.context.prefix.ids) + len(draft.context.turn) + 20
+        answer = Improver(model, config(method="tt-icl")).improve(draft)
+        assert answer.episode.fallback is not None
+        assert "the model reads" in answer.episode.fallback
+        assert answer.tool_calls == (SAID,)
+        assert not answer.episode.practised
+
+    @pytest.mark.parametrize("error", [Fault, KeyboardInterrupt])
+    def test_a_fault_leaves_no_trace(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    ) -> None:
+        before = mix_up(model)
+        answer_decoding(monkeypatch, error)
+        if error is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                cycle(model, method="tt-icl")
+        else:
+            answer = cycle(model, method="tt-icl")
+            assert answer.episode.fallback == "answer failed: Fault: broken"
+            assert answer.tool_calls == (SAID,)
+        before.assert_still(model)
+
+
+OPTIONAL: dict[str, Any] = {
+    "name": "set_light",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "level": {"type": "integer", "minimum": 10, "maximum": 99},
+            "colour": {"type": "string"},
+        },
+        "required": [],
+    },
+}
+
+
+class TestRepair:
+    """A switch; it acts on whatever the answer is, and the episode tells the draft as it was."""
+
+    VELVET = '[{"name": "set_light", "arguments": {"level": 40, "colour": "velvet"}}]'
+
+    @pytest.mark.parametrize("repaired", [True, False])
+    @pytest.mark.parametrize(
+        ("stages", "practised"),
+        [
+            ({"method": "base"}, False),
+            ({"awareness": {"threshold": 0}}, False),  # sure
+            ({"budget_seconds": 1e-6}, False),  # practice failed
+            ({}, True),
+            ({"method": "tt-icl"}, True),
+        ],
+        ids=["draft", "sure", "failed", "tt-si", "tt-icl"],
+    )
+    def test_of_every_answer(
+        self,
+        model: LanguageModel,
+        monkeypatch: pytest.MonkeyPatch,
+        stages: dict[str, Any],
+        practised: bool,
+        repaired: bool,
+    ) -> None:
+        says(monkeypatch, self.VELVET, self.VELVET.replace("40", "41"))
+        improver = Improver(model, config(repair=repaired, **stages))
+        answer = improver.answer(ASK, [OPTIONAL])
+        assert_documented(answer)
+        assert answer.episode.practised == practised, answer.episode.fallback
+        (call,) = answer.tool_calls
+        level = 41 if practised else 40
+        assert call.arguments == {"level": level, **({} if repaired else {"colour": "velvet"})}
+        told = 'set_light: colour = "velvet" taken out, the request does not state it'
+        assert answer.episode.repaired == ((told,) if repaired else ())
+        assert answer.to_json()["episode"]["repaired"] == list(answer.episode.repaired)
+        (drafted,) = answer.episode.draft.tool_calls
+        assert drafted.arguments == {"level": 40, "colour": "velvet"}
+
+    def test_changes_nothing_of_how_the_answer_came_about(self, model: LanguageModel) -> None:
+        plain, mended = (without_seconds(cycle(model, repair=on)) for on in (False, True))
+        assert plain == mended
+
+
+class TestRemembered:
+    """The practice memory: the second time practice is not written, and all else is the same."""
+
+    def test_the_answer_is_the_same(
+        self, model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = {"augmentation": {"memory": tmp_path, "strategy": "substitution"}}
+        fresh = without_seconds(cycle(model, augmentation={"strategy": "substitution"}))
+        first = without_seconds(cycle(model, **settings))
+        assert first == fresh
+
+        def fail(*_: object) -> None:
+            pytest.fail("practice was written again")
+
+        monkeypatch.setattr(synthesis_module, "analyse", fail)
+        again = without_seconds(cycle(model, **settings))
+        assert again["episode"].pop("notes") == ["practice remembered"]
+        assert first["episode"].pop("notes") == []
+        assert again["episode"].pop("rejected") == []
+        first["episode"].pop("rejected")
+        assert again == first
+        assert again["episode"]["practised"]
+        icl = cycle(model, method="tt-icl", **settings)
+        assert icl.episode.notes == ("practice remembered",)
+        assert list(icl.to_json()["episode"]["examples"]) == again["episode"]["examples"]
+
+    def test_another_request_is_not_the_same(self, model: LanguageModel, tmp_path: Path) -> None:
+        settings = {"augmentation": {"memory": tmp_path}}
+        cycle(model, **settings)
+        for ask, tools in (("Light to 40!", TOOLS), (ASK, [*TOOLS, OPTIONAL | {"name": "x"}])):
+            answer = Improver(model, config(**settings)).answer(ask, tools)
+            assert answer.episode.notes == ()
+
+    def test_a_trained_model_is_another(self, model: LanguageModel, tmp_path: Path) -> None:
+        settings = {"augmentation": {"memory": tmp_path}}
+        cycle(model, **settings)
+        model.network.model.layers[1].mlp.up_proj.weight.mul_(1.0001)
+        trained = LanguageModel(model.network, model.tokenizer, model.name)
+        assert cycle(trained, **settings).episode.notes == ()
+
+    def test_a_known_example_is_remembered_and_left_out_again(
+        self, model: LanguageModel, tmp_path: Path
+    ) -> None:
+        both = cycle(model).to_json()["episode"]["examples"]
+        between = sum(cycle_losses(model, example) for example in both) / 2
+        settings = {"augmentation": {"memory": tmp_path, "informative_loss": between}}
+        first, again = (cycle(model, **settings) for _ in range(2))
+        assert again.episode.notes == ("practice remembered",)
+        assert again.episode.rejected[-1] == first.episode.rejected[-1]
+        assert again.episode.rejected[-1].reason == "the model already answers it"
+        assert again.episode.losses == first.episode.losses
+
+    def test_a_folder_that_fails_is_noted(self, model: LanguageModel, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        answer = cycle(model, augmentation={"memory": tmp_path / "file"})
+        assert answer.episode.practised
+        (note,) = answer.episode.notes
+        assert "cannot be used" in note
         assert_documented(answer)
 
 

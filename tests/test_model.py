@@ -427,3 +427,36 @@ class TestLoad:
     def test_a_device_that_is_not_there(self, tmp_path: Path, device: str) -> None:
         with pytest.raises(ModelError, match=rf"model\.device='{device}'"):
             LanguageModel.load(str(tmp_path), ModelConfig(device=device))
+
+
+class TestFingerprint:
+    def test_one_model_one_fingerprint(self, tiny: LanguageModel) -> None:
+        other = LanguageModel(copy.deepcopy(tiny.network), copy.deepcopy(tiny.tokenizer), "other")
+        other.network.config._name_or_path = "/elsewhere"
+        assert other.fingerprint == tiny.fingerprint
+
+    @pytest.mark.parametrize("change", ["weight", "dtype", "order", "theta", "template", "token"])
+    def test_tells_models_of_one_name_apart(self, tiny: LanguageModel, change: str) -> None:
+        network, tokenizer = copy.deepcopy(tiny.network), copy.deepcopy(tiny.tokenizer)
+        layers = network.model.layers
+        if change == "weight":  # the least that training does
+            layers[1].mlp.up_proj.weight.mul_(1.0001)
+        elif change == "dtype":
+            network.to(torch.bfloat16)
+        elif change == "order":
+            layers[0], layers[1] = layers[1], layers[0]
+        elif change == "theta":
+            network.config.max_position_embeddings += 1
+        elif change == "template":
+            tokenizer.chat_template += " "
+        else:
+            tokenizer.add_tokens(["<x>"])
+        assert LanguageModel(network, tokenizer, tiny.name).fingerprint != tiny.fingerprint
+
+    def test_of_odd_weights(self, tiny: LanguageModel) -> None:
+        """Empty ones, single numbers, other types."""
+        for number, odd in enumerate(
+            (torch.empty(0), torch.tensor(1.0), torch.tensor([True]), torch.ones(3, 3).t()[::2])
+        ):
+            tiny.network.register_buffer(f"odd{number}", odd)
+        assert LanguageModel(tiny.network, tiny.tokenizer, "tiny").fingerprint

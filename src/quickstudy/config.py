@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -181,7 +182,7 @@ class LearningConfig(Stage):
     alpha: float = Field(32, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate, at its highest")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="of the learning rate; cosine: down to 0 at the last step"
+        "constant", description="of the learning rate; cosine: falls to 0 after the last step"
     )
     warmup: float = Field(
         0, ge=0, le=1, description="share of the steps in which the rate rises from 0, linearly"
@@ -197,7 +198,6 @@ class LearningConfig(Stage):
 
 METHODS = ("base", "tt-si", "tt-d", "tt-icl", "tt-si-paper")
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "none": {},
     # the recipe of arXiv 2510.07841 as far as it is known: nothing is dropped, nothing stops early
     "paper": {
         "awareness": {"estimator": "rss-names", "threshold": 0.95},
@@ -230,7 +230,25 @@ class _Preset(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         paper = self.current_state.get("method") == "tt-si-paper"
-        return PRESETS.get("paper" if paper else self.current_state.get("preset", "none"), {})
+        name = "paper" if paper else self.current_state.get("preset")
+        return PRESETS.get(name, {}) if isinstance(name, str) else {}
+
+
+class _Given(InitSettingsSource):
+    """Keyword arguments; of a whole stage only what was set counts as said out loud."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {
+            key: value.model_dump(exclude_unset=True) if isinstance(value, Stage) else value
+            for key, value in super().__call__().items()
+        }
+
+
+def _given(
+    settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource
+) -> InitSettingsSource:
+    assert isinstance(init_settings, InitSettingsSource)
+    return _Given(settings_cls, init_settings.init_kwargs)
 
 
 class Config(BaseSettings):
@@ -250,8 +268,8 @@ class Config(BaseSettings):
         " writes the practice; tt-icl: practice is read in the context, nothing is trained;"
         " tt-si-paper: tt-si with preset paper",
     )
-    preset: Literal["none", "paper"] = Field(
-        "none", description="paper: the recipe of arXiv 2510.07841; what you set yourself wins"
+    preset: Literal["paper"] | None = Field(
+        None, description="paper: the recipe of arXiv 2510.07841; what you set yourself wins"
     )
     repair: bool = Field(
         False,
@@ -302,7 +320,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _Preset(settings_cls)
+        return _given(settings_cls, init_settings), env_settings, _Preset(settings_cls)
 
     @classmethod
     def load(
@@ -358,7 +376,8 @@ def _with_file(file: Path | None) -> type[Config]:
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             table = TomlConfigSettingsSource(settings_cls, file)
-            return init_settings, env_settings, table, _Preset(settings_cls)
+            given = _given(settings_cls, init_settings)
+            return given, env_settings, table, _Preset(settings_cls)
 
     return FromFile
 

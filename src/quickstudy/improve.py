@@ -179,6 +179,12 @@ class Improver:
         turn = self.model.turn(draft.context, messages, draft.call_format)
         if turn is None:
             raise NoExamples("with practice in it, the prompt does not begin with the prefix")
+        length = len(draft.context.prefix.ids) + len(turn)
+        if length >= self.model.context_length:
+            reads = self.model.context_length
+            raise NoExamples(
+                f"with practice, the prompt has {length} tokens; the model reads {reads}"
+            )
         return Context(draft.context.request, draft.context.prefix, tuple(turn))
 
     def _answer(self, context: Context, draft: Draft, record: _Record, deadline: Deadline) -> Reply:

@@ -9,6 +9,8 @@ a fork shares the prefix's tensors and never changes them.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,6 +130,23 @@ class LanguageModel:
     @cached_property
     def context_length(self) -> int:
         return int(getattr(self.network.config, "max_position_embeddings", 1 << 30))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of what the model is: its configuration, its text side, samples of each weight.
+
+        Names are no identity: a folder's weights may be trained on and saved again.
+        """
+        shape = {**self.network.config.to_dict(), "_name_or_path": None}
+        template, vocabulary = self.tokenizer.chat_template, self.tokenizer.get_vocab()
+        told = [shape, template, sorted(vocabulary.items())]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        for name, weight in self.network.state_dict().items():
+            flat = weight.detach().reshape(-1)
+            sample = flat[:: max(1, len(flat) // 64)].cpu().contiguous()
+            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+            digest.update(sample.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     # --- text and tokens ---
 

@@ -1,29 +1,35 @@
 """The verifier's rules applied to an answer: what can be put right without learning anything.
 
 Unknown arguments go; arguments that the schema does not mark as required go if their value is
-clearly invented (`grounding.Status.INVENTED`); values are brought to the schema's type. It is
-free, so it is also what learning has to beat. No model.
+clearly invented (`grounding.Status.INVENTED`) and nobody else in the conversation stated it;
+values are brought to the schema's type. It is free, so it is also what learning has to beat. No
+model.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from quickstudy import toolcalls
-from quickstudy.augmentation.grounding import Status, ground_all
+from quickstudy.augmentation.grounding import Status, ground, ground_all
 from quickstudy.augmentation.substitution import droppable
-from quickstudy.types import Reply, Request, Tool, ToolCall
+from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
+
+_COMPOSED = ("$ref", "allOf", "anyOf", "oneOf")  # may name arguments elsewhere
+_NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?(e[+-]?\d{1,3})?", re.A | re.I)
 
 
 def repair(reply: Reply, request: Request) -> tuple[Reply, tuple[str, ...]]:
     """The reply under the rules, and each change as one sentence.
 
-    A call that was valid stays valid: a change that would make it invalid is not made. Calls of
-    tools that are not listed are left alone. Never raises on what a model wrote.
+    A call that was valid stays valid: it is left alone if the changes would make it invalid. So
+    are calls of tools that are not listed. Never raises on what a model wrote.
     """
     calls: list[ToolCall] = []
     changes: list[str] = []
@@ -40,50 +46,94 @@ def repair(reply: Reply, request: Request) -> tuple[Reply, tuple[str, ...]]:
 
 def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[str]]:
     grounds = ground_all(call.arguments, tool.properties, request.user_text)
-    open_ended = {"additionalProperties", "patternProperties"} & tool.parameters.keys()
+    others = _told_by_others(request)
     arguments: dict[str, Any] = {}
     changes: list[str] = []
     for name, value in call.arguments.items():
         spot = f"{call.name}: {name} = {json.dumps(value, ensure_ascii=False)}"
-        if name not in tool.properties and not open_ended:
+        raw = tool.properties.get(name)
+        invented = grounds[name].status is Status.INVENTED and droppable(name, tool)
+        if _unknown(name, tool):
             changes.append(f"{spot} taken out, the tool knows no such argument")
-        elif grounds[name].status is Status.INVENTED and droppable(name, tool):
+        elif invented and not _stated(value, raw, others):
             changes.append(f"{spot} taken out, the request does not state it")
         else:
-            arguments[name] = coerced(value, tool.properties.get(name))
+            arguments[name] = coerced(value, raw)
             if json.dumps(arguments[name]) != json.dumps(value):  # 1 == True == 1.0 in Python
                 written = json.dumps(arguments[name], ensure_ascii=False)
                 changes.append(f"{spot} written as {written}, the schema's type")
     return ToolCall(call.name, arguments), changes
 
 
+def _unknown(name: str, tool: Tool) -> bool:
+    """Whether the schema surely has no such argument."""
+    schema = tool.parameters
+    if name in tool.properties or {"patternProperties", *_COMPOSED} & schema.keys():
+        return False
+    return schema.get("additionalProperties", False) is False
+
+
+def _told_by_others(request: Request) -> str:
+    """What system and assistant said: a home town stated there is not the model's invention."""
+    others = (m for m in request.messages if m.role in ("system", "assistant"))
+    return "\n".join(
+        part
+        for message in others
+        for part in (
+            message.content,
+            *(str(v) for c in message.tool_calls for v in c.arguments.values()),
+        )
+    )
+
+
+def _stated(value: Any, raw: object, text: str) -> bool:
+    found = ground(value, raw if isinstance(raw, Mapping) else {}, text)
+    return found.status in (Status.STATED, Status.REWORDED)
+
+
 def coerced(value: Any, schema: object) -> Any:
     """The value in the schema's type where it can be read as one, else as it is."""
     if not isinstance(schema, Mapping):
         return value
-    if isinstance(schema.get("enum"), list) and isinstance(value, str):
-        alike = [o for o in schema["enum"] if isinstance(o, str) and _plain(o) == _plain(value)]
-        return alike[0] if len(alike) == 1 and value not in schema["enum"] else value
+    options = schema.get("enum")
+    if isinstance(options, list) and isinstance(value, str) and value not in options:
+        alike = [o for o in options if isinstance(o, str) and _plain(o) == _plain(value)]
+        if len(alike) == 1:
+            return alike[0]
     kind = toolcalls.type_of(schema)
-    if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
     if kind == "array":
         items = value if isinstance(value, list) else _listed(value)
         return value if items is None else [coerced(item, schema.get("items")) for item in items]
-    if not isinstance(value, str):
+    if kind == "object" and isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return {name: coerced(part, inner.get(name)) for name, part in value.items()}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        if kind == "string":
+            return str(value)
         whole = kind == "integer" and isinstance(value, float) and value.is_integer()
         return int(value) if whole else value
-    text = value.strip().replace(",", "")
+    if not isinstance(value, str):
+        return value
     if kind in ("integer", "number"):
-        with suppress(ValueError):
-            return int(text)
-        with suppress(ValueError, OverflowError):
-            number = float(text)
-            if number - number == 0 and (kind == "number" or number.is_integer()):  # it is finite
-                return number if kind == "number" else int(number)
-    if kind == "boolean" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
+        return _number(value, whole=kind == "integer")
+    if kind == "boolean" and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
     return value
+
+
+def _number(text: str, *, whole: bool) -> int | float | str:
+    """The number a text spells, or the text. A decimal comma is not told from a thousands one."""
+    if not _NUMBER.fullmatch(text.strip()):
+        return text
+    digits = text.strip().replace(",", "")
+    with suppress(ValueError):  # also: more digits than Python reads
+        return int(digits)
+    number = float(digits)
+    if not math.isfinite(number) or (whole and not number.is_integer()):
+        return text
+    return int(number) if whole else number
 
 
 def _listed(value: Any) -> list[Any] | None:
@@ -91,10 +141,13 @@ def _listed(value: Any) -> list[Any] | None:
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
             read = json.loads(value)
-            if isinstance(read, list):
+            # NaN, half a surrogate pair: what could not be written as JSON again is no list
+            json.dumps(read, ensure_ascii=False, allow_nan=False).encode()
+            if isinstance(read, list) and nesting(read) <= MAX_NESTING:
                 return read
     return None if value is None or isinstance(value, dict) else [value]
 
 
 def _plain(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
+    """An option's name without the accidents of writing; `C` and `C++` stay two options."""
+    return re.sub(r"[\s_-]+", " ", text.strip()).casefold()

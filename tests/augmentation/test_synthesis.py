@@ -3,18 +3,22 @@ for practice, the tiny model's rendering and its scores of tool names are real."
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quickstudy.augmentation import call_first
+from quickstudy.augmentation import call_first, memory
 from quickstudy.augmentation.author import Author, OwnWriter
+from quickstudy.augmentation.memory import Memory
 from quickstudy.augmentation.substitution import analyse
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness.names import name_log_probs
-from quickstudy.config import AugmentationConfig, Config
+from quickstudy.config import AugmentationConfig, Config, DecodingConfig, LearningConfig
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import BudgetSpent, NoExamples
 from quickstudy.model import Context, LanguageModel
@@ -319,3 +323,158 @@ def test_kept_examples_pass_the_verifier_again(tiny: LanguageModel) -> None:
     kept = analyse(asked.request, [dim("kitchen")]).kept
     for number, example in enumerate(made.examples):
         assert reject(example, asked.request, made.examples[:number], kept) is None
+
+
+class TestMemory:
+    """What was written and verified before is not written again."""
+
+    SAID = "Dim the kitchen"
+
+    @staticmethod
+    def remembering(folder: Path, **augmentation: Any) -> Config:
+        return Config(augmentation=AugmentationConfig(memory=folder, **augmentation))
+
+    def test_the_second_time_nobody_is_asked(self, tiny: LanguageModel, tmp_path: Path) -> None:
+        settings = self.remembering(tmp_path)
+        script = Script(tiny, ["attic; cellar; hall;"])
+        first = run(script, context(tiny, self.SAID, DIM), dim("kitchen"), settings=settings)
+        assert first.notes == []
+        again = run(Script(tiny), context(tiny, self.SAID, DIM), dim("kitchen"), settings=settings)
+        assert again.examples == first.examples
+        assert len(again.examples) == 2
+        assert again.notes == ["practice remembered"]
+
+    def test_what_does_not_change_practice_does_not_matter(
+        self, tiny: LanguageModel, tmp_path: Path
+    ) -> None:
+        script = Script(tiny, ["attic; cellar; hall;"])
+        asked = context(tiny, self.SAID, DIM)
+        run(script, asked, dim("kitchen"), settings=self.remembering(tmp_path))
+        remembering = self.remembering(tmp_path, informative_loss=1, memory_megabytes=9)
+        for settings in (
+            remembering,
+            remembering.model_copy(update={"method": "tt-icl", "repair": True}),
+            remembering.model_copy(update={"learning": LearningConfig(rank=2)}),
+        ):
+            again = run(Script(tiny), asked, dim("kitchen"), settings=settings)
+            assert again.notes == ["practice remembered"]
+
+    def test_anything_else_misses(self, tiny: LanguageModel, tmp_path: Path) -> None:
+        settings = self.remembering(tmp_path)
+        asked = context(tiny, self.SAID, DIM)
+        network = copy.deepcopy(tiny.network)
+        network.model.layers[0].mlp.up_proj.weight.mul_(1.001)
+        other = LanguageModel(network, tiny.tokenizer, tiny.name)
+        drafts = [
+            (tiny, drafted(asked, dim("kitchen")), settings),
+            (tiny, drafted(context(tiny, "Dim the kitchen!", DIM), dim("kitchen")), settings),
+            (tiny, drafted(context(tiny, self.SAID, DIM, LIT), dim("kitchen")), settings),
+            (tiny, drafted(asked, dim("kitchen"), dim("kitchen")), settings),
+            (tiny, replace(drafted(asked, dim("kitchen")), call_format="tagged"), settings),
+            (other, drafted(context(other, self.SAID, DIM), dim("kitchen")), settings),
+            (tiny, drafted(asked, dim("kitchen")), self.remembering(tmp_path, examples=3)),
+            (tiny, drafted(asked, dim("kitchen")), self.remembering(tmp_path, temperature=1)),
+            (tiny, drafted(asked, dim("kitchen")), settings.model_copy(update={"seed": 1})),
+            (
+                tiny,
+                drafted(asked, dim("kitchen")),
+                settings.model_copy(update={"decoding": DecodingConfig(max_new_tokens=9)}),
+            ),
+        ]
+        for model, draft, config in drafts:
+            script: Any = Script(model, ["attic; cellar; hall; gate; shed; loft;"])
+            synthesise(script, draft, config, None, Deadline(), into := Synthesis())
+            assert into.notes == []
+            assert len(script.asked) == 1
+            synthesise(script, draft, config, None, Deadline(), into := Synthesis())
+            assert into.notes == ["practice remembered"]
+
+    @pytest.mark.parametrize("calls", [(ToolCall("fly", {}),), (ToolCall("dim_lights", {"x": 1}),)])
+    def test_a_corrupted_entry_is_a_miss(
+        self, tiny: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Any
+    ) -> None:
+        """Readable but wrong: practice that could not have been verified."""
+        settings, asked = self.remembering(tmp_path), context(tiny, self.SAID, DIM)
+        real = Memory.keep
+
+        def keep(self: Memory, key: str, examples: Sequence[Example]) -> None:
+            real(self, key, [*examples[:-1], replace(examples[-1], tool_calls=calls)])
+
+        script = Script(tiny, *[["attic; cellar; hall;"]] * 2)
+        with monkeypatch.context() as patches:
+            patches.setattr(Memory, "keep", keep)
+            first = run(script, asked, dim("kitchen"), settings=settings)
+        again = run(script, asked, dim("kitchen"), settings=settings)
+        assert again.notes == []
+        assert again.examples == first.examples
+        assert run(script, asked, dim("kitchen"), settings=settings).notes == [
+            "practice remembered"
+        ]
+
+    def test_nothing_is_kept_of_what_failed(self, tiny: LanguageModel, tmp_path: Path) -> None:
+        asked, settings = context(tiny, "Dim it in here", DIM), self.remembering(tmp_path)
+        script = Script(tiny, WRITTEN[0] * 2, ["I'm sorry"] * 4)
+        with pytest.raises(NoExamples):
+            run(script, asked, dim("kitchen"), settings=settings)
+        script = Script(tiny, WRITTEN[0] * 2, ["I'm sorry"] * 4)
+        with pytest.raises(NoExamples):
+            run(script, asked, dim("kitchen"), settings=settings)
+        assert len(script.asked) == 2, "it was tried again"
+
+    def test_a_folder_that_cannot_be_used_costs_nothing_but_the_memory(
+        self, tiny: LanguageModel, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("no folder")
+        settings = self.remembering(tmp_path / "file")
+        script = Script(tiny, ["attic; cellar; hall;"])
+        made = run(script, context(tiny, self.SAID, DIM), dim("kitchen"), settings=settings)
+        assert rooms(made) == ["attic", "cellar"]
+        (note,) = made.notes
+        assert str(tmp_path / "file") in note
+
+    def test_is_off_by_default(
+        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def fail(*_: object) -> None:
+            pytest.fail("a memory was opened")
+
+        monkeypatch.setattr(memory, "opened", fail)
+        asked = context(tiny, self.SAID, DIM)
+        for settings in (Config(), Config(augmentation={"memory": None})):
+            made = run(Script(tiny, ["attic; hall;"]), asked, dim("kitchen"), settings=settings)
+            assert made.notes == []
+        assert Config(method="tt-si-paper").augmentation.memory is None
+
+    def test_a_teacher_has_a_memory_of_its_own(self, tiny: LanguageModel, tmp_path: Path) -> None:
+        settings, asked = self.remembering(tmp_path), context(tiny, self.SAID, DIM)
+        draft = drafted(asked, dim("kitchen"))
+        script: Any = Script(tiny, ["attic; cellar; hall;"])
+        synthesise(script, draft, settings, None, Deadline(), Synthesis())
+        for name in ("t1", "t2"):
+            teacher = Taught(name)
+            synthesise(script, draft, settings, teacher, Deadline(), into := Synthesis())
+            assert rooms(into) == ["gate", "shed"]
+            synthesise(script, draft, settings, teacher, Deadline(), into := Synthesis())
+            assert rooms(into) == ["gate", "shed"]
+            assert into.notes == ["practice remembered"]
+            assert teacher.asked == 1
+        synthesise(script, draft, settings, None, Deadline(), into := Synthesis())
+        assert rooms(into) == ["attic", "cellar"]
+        assert into.notes == ["practice remembered"]
+
+
+class Taught:
+    """A teacher who knows one answer and a few rooms."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.asked = name, 0
+
+    def for_request(self, seed: int, deadline: Deadline) -> Taught:
+        return self
+
+    def answer(self, _: Request) -> Reply:
+        self.asked += 1
+        return Reply("", (dim("kitchen"),))
+
+    def write(self, dialogues: Sequence[Any], *_: object, **__: object) -> list[str]:
+        return ["gate; shed; loft;"] * len(dialogues)

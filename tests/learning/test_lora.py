@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,9 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+from transformers import get_scheduler
 
-from quickstudy.config import LearningConfig
+from quickstudy.config import Config, LearningConfig
 from quickstudy.decoding import Deadline
 from quickstudy.learning.lora import Adapter, Targets, target_layers
 from quickstudy.learning.practice import Lesson, lesson_losses, practised
@@ -223,6 +225,40 @@ class TestPeft:
             assert_same_weights(practice.adapter, reference, within=0.005 * config.learning_rate)
             for b in practice.adapter.b.values():
                 assert float(b.detach().abs().max()) > config.learning_rate
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("mode", ["full", "activated"])
+def test_the_papers_recipe_is_a_plain_loop(tiny: LanguageModel, mode: str, count: int) -> None:
+    """Batch 1, 5 epochs, cosine with warm-up 0.03: PEFT, AdamW and transformers' own schedule."""
+    paper = Config(method="tt-si-paper").learning
+    assert (paper.batch_size, paper.epochs, paper.stop_loss) == (1, 5, 0)
+    config = paper.model_copy(
+        update={"mode": mode, "rank": RANK, "alpha": ALPHA, "learning_rate": 1e-2}
+    )
+    reference = Reference.of(tiny, new_adapter(tiny, trained=False), activated=mode == "activated")
+    optimizer = torch.optim.AdamW(
+        [p for p in reference.peft.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0
+    )
+    schedule = get_scheduler("cosine", optimizer, math.ceil(5 * count * 0.03), 5 * count)
+    losses = []
+    for _ in range(5):
+        for lesson in LESSONS[:count]:
+            loss = reference.losses(PREFIX, [lesson]).mean()
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    prefix = made_prefix(tiny, PREFIX)
+    with practised(
+        tiny, prefix, LESSONS[:count], config, informative_loss=0, seed=7, deadline=Deadline()
+    ) as practice:
+        assert practice.losses == pytest.approx(losses, abs=1e-5)
+        # 15 steps add up more rounding than 3
+        assert_same_weights(practice.adapter, reference, within=0.02 * config.learning_rate)
+        for b in practice.adapter.b.values():
+            assert float(b.detach().abs().max()) > config.learning_rate
 
 
 class TestActivated:

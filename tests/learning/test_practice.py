@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import TrainingArguments, get_scheduler
 
 from quickstudy.config import LearningConfig
 from quickstudy.decoding import Deadline
@@ -312,6 +314,226 @@ def in_the_backward_pass(monkeypatch: pytest.MonkeyPatch, error: type[BaseExcept
         raise error
 
     monkeypatch.setattr(torch.Tensor, "backward", fail)
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of each step that is taken."""
+    taken: list[float] = []
+    real = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW) -> None:
+        taken.append(self.param_groups[0]["lr"])
+        real(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    return taken
+
+
+def our_rates(steps: int, **settings: Any) -> list[float]:
+    config = LearningConfig(learning_rate=1, **settings)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    scheduler = practice._schedule(optimizer, config, steps)
+    taken = []
+    for _ in range(steps):
+        taken.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return taken
+
+
+def trainers_rates(kind: str, steps: int, warmup: float, rate: float) -> list[float]:
+    """What transformers' Trainer would do: `get_scheduler` with its own count of warm-up steps."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    rising = TrainingArguments.get_warmup_steps(
+        cast(TrainingArguments, SimpleNamespace(warmup_steps=warmup)), steps
+    )
+    scheduler = get_scheduler(kind, optimizer, rising, steps)
+    expected = []
+    for _ in range(steps):
+        expected.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return expected
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("lessons", "size", "epochs"),
+        [
+            (1, 1, 1),
+            (1, 1, 2),
+            (1, 1, 5),
+            (2, 1, 5),
+            (3, 2, 3),
+            (3, None, 4),
+            (3, 1, 12),
+            (3, 9, 2),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("kind", "schedule", "warmup"),
+        [
+            ("cosine", "cosine", 0.03),
+            ("cosine", "cosine", 0.5),
+            ("cosine", "cosine", 0),
+            ("constant_with_warmup", "constant", 0.3),
+            ("constant", "constant", 0),
+        ],
+    )
+    def test_is_that_of_transformers(
+        self,
+        tiny: LanguageModel,
+        prefix: Prefix,
+        rates: list[float],
+        lessons: int,
+        size: int | None,
+        epochs: int,
+        kind: str,
+        schedule: str,
+        warmup: float,
+    ) -> None:
+        with practising(
+            tiny,
+            prefix,
+            LESSONS[:lessons],
+            learning_rate=1e-4,
+            schedule=schedule,
+            warmup=warmup,
+            epochs=epochs,
+            batch_size=size,
+        ) as made:
+            pass
+        planned = epochs * -(-lessons // (size or lessons))
+        assert len(made.losses) == planned
+        assert rates == pytest.approx(trainers_rates(kind, planned, warmup, 1e-4), abs=1e-18)
+
+    def test_at_every_length(self) -> None:
+        for steps in (1, 2, 3, 33, 34, 67, 100, 101):
+            ours = our_rates(steps, schedule="cosine", warmup=0.03)
+            assert ours == pytest.approx(trainers_rates("cosine", steps, 0.03, 1), abs=1e-12)
+
+    def test_all_of_it_may_be_warm_up(self) -> None:
+        assert our_rates(4, schedule="cosine", warmup=1) == [0, 0.25, 0.5, 0.75]
+
+    def test_is_constant_by_default(
+        self, tiny: LanguageModel, prefix: Prefix, rates: list[float]
+    ) -> None:
+        with practising(tiny, prefix, epochs=3, learning_rate=1e-3):
+            pass
+        assert rates == [1e-3] * 3
+
+    def test_a_step_not_taken_does_not_count(
+        self, tiny: LanguageModel, prefix: Prefix, rates: list[float]
+    ) -> None:
+        """Two of three lessons are known: the rate falls as planned, over the steps taken."""
+        told = sorted(losses_of(tiny, prefix, LESSONS).tolist())
+        with practising(
+            tiny,
+            prefix,
+            informative_loss=(told[1] + told[2]) / 2,
+            epochs=2,
+            batch_size=1,
+            schedule="cosine",
+            learning_rate=1e-5,  # so small that no lesson becomes known through another
+        ) as made:
+            assert len(made.known) == 2
+        assert rates == pytest.approx(trainers_rates("cosine", 6, 0, 1e-5)[:2], abs=1e-18)
+
+    def test_a_first_step_of_rate_0_changes_nothing(
+        self, tiny: LanguageModel, prefix: Prefix
+    ) -> None:
+        """As in transformers: of five steps of the paper's recipe four learn."""
+        with practising(tiny, prefix, LESSONS[:1], epochs=3, warmup=0.03) as made:
+            assert made.losses[1] == made.losses[0]
+            assert made.losses[2] < made.losses[1]
+
+
+class TestBatches:
+    def sizes(self, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+        real, seen = practice.lesson_losses, []
+
+        def watch(model: Any, prefix: Any, lessons: Sequence[Lesson], mode: str) -> Tensor:
+            seen.append([LESSONS.index(lesson) for lesson in lessons])
+            return real(model, prefix, lessons, mode)
+
+        monkeypatch.setattr(practice, "lesson_losses", watch)
+        return seen
+
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [(None, [[0, 1, 2]]), (1, [[0], [1], [2]]), (2, [[0, 1], [2]]), (3, [[0, 1, 2]])],
+    )
+    def test_every_epoch_meets_every_lesson_once(
+        self,
+        tiny: LanguageModel,
+        prefix: Prefix,
+        monkeypatch: pytest.MonkeyPatch,
+        size: int | None,
+        expected: list[list[int]],
+    ) -> None:
+        seen = self.sizes(monkeypatch)
+        with practising(tiny, prefix, epochs=2, batch_size=size) as made:
+            pass
+        assert seen == expected * 2
+        assert len(made.losses) == len(seen)
+
+    def test_larger_than_there_are_lessons_is_all(
+        self, tiny: LanguageModel, prefix: Prefix
+    ) -> None:
+        with practising(tiny, prefix, batch_size=99) as large:
+            pass
+        with practising(tiny, prefix) as whole:
+            pass
+        assert large.losses == whole.losses
+
+    def test_known_lessons_are_not_met_again(
+        self, tiny: LanguageModel, prefix: Prefix, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = losses_of(tiny, prefix, LESSONS).tolist()
+        least = told.index(min(told))
+        seen = self.sizes(monkeypatch)
+        with practising(
+            tiny,
+            prefix,
+            informative_loss=(min(told) + sorted(told)[1]) / 2,
+            epochs=3,
+            batch_size=1,
+            learning_rate=1e-5,
+        ) as made:
+            assert made.known == (least,)
+        rest = [[i] for i in range(3) if i != least]
+        assert seen == [[0], [1], [2], *rest, *rest]
+        assert len(made.losses) == 6
+
+    def test_a_learnt_batch_takes_no_step_and_another_does(
+        self, tiny: LanguageModel, prefix: Prefix, rates: list[float]
+    ) -> None:
+        """Practice goes on as long as some batch of an epoch is not learnt yet."""
+        told = sorted(losses_of(tiny, prefix, LESSONS).tolist())
+        with practising(
+            tiny,
+            prefix,
+            epochs=2,
+            batch_size=1,
+            stop_loss=(told[0] + told[1]) / 2,
+            learning_rate=1e-5,
+        ) as made:
+            pass
+        assert len(made.losses) == 6
+        assert len(rates) == 4
+
+    def test_a_loss_that_is_no_number_is_not_known(
+        self, tiny: LanguageModel, prefix: Prefix
+    ) -> None:
+        """Else a broken adapter, whose every later loss is NaN, would pass for practice."""
+        with (
+            pytest.raises(PracticeDiverged, match="nan at step 2"),
+            practising(
+                tiny, prefix, informative_loss=0.02, epochs=1, batch_size=1, learning_rate=1e30
+            ),
+        ):
+            pytest.fail("the block is not entered")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -7,12 +7,13 @@ call (`call_first`), or both at once (`question_answer`). All of it passes `veri
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from quickstudy import toolcalls
-from quickstudy.augmentation import call_first, question_answer
+from quickstudy.augmentation import call_first, memory, question_answer
 from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.augmentation.no_tool import in_own_words, no_tool_example
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
@@ -22,8 +23,10 @@ from quickstudy.awareness import rss
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
-from quickstudy.errors import NoExamples, TeacherFailed
+from quickstudy.errors import ConfigError, NoExamples, TeacherFailed
 from quickstudy.types import Candidate, Example, Message, Rejected, Reply, ToolCall
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,7 +54,8 @@ def synthesise(
 ) -> None:
     """Makes up to K verified examples, and perhaps one more of a rival tool or of no tool.
 
-    What was made before an error stays in `into`.
+    What was made before an error stays in `into`. With a practice memory, what was written for
+    this very draft before is not written again.
 
     Raises:
         NoExamples: if none survives, or the draft gives nothing to practise.
@@ -62,7 +66,7 @@ def synthesise(
     if teacher is not None:
         bound = teacher.for_request(config.seed, deadline)
         try:
-            _Workshop(decoder, draft, config, bound, deadline, into).work()
+            _remembered(_Workshop(decoder, draft, config, bound, deadline, into))
         except (TeacherFailed, NoExamples) as failure:
             if config.teacher.fallback == "draft":
                 raise
@@ -71,7 +75,42 @@ def synthesise(
             into.examples.clear()
         else:
             return
-    _Workshop(decoder, draft, config, None, deadline, into).work()
+    _remembered(_Workshop(decoder, draft, config, None, deadline, into))
+
+
+def _remembered(workshop: _Workshop) -> None:
+    """The workshop's work, unless the practice memory has what came of it before.
+
+    A memory that cannot be used costs nothing but the work.
+    """
+    settings, into, draft = workshop.settings, workshop.into, workshop.draft
+    if settings.memory is None:
+        workshop.work()
+        return
+    try:
+        kept = memory.opened(settings.memory, settings.memory_megabytes)
+    except ConfigError as error:
+        log.warning("%s", error)
+        into.notes.append(str(error))
+        workshop.work()
+        return
+    teacher = workshop.teacher
+    read = {"augmentation", "decoding", "seed"} | ({"teacher"} if teacher else set())
+    said = workshop.config.model_dump(mode="json", include=read)
+    for name in ("memory", "memory_megabytes", "informative_loss"):  # not read by synthesis
+        del said["augmentation"][name]
+    if teacher:
+        said["teacher_name"] = teacher.name
+    fingerprint = workshop.decoder.model.fingerprint
+    key = memory.key(fingerprint, workshop.request, draft.reply, draft.call_format, said)
+    examples = kept.recall(key)
+    calls = [call for example in examples for call in example.tool_calls]
+    if examples and not any(toolcalls.problem(call, workshop.request.tools) for call in calls):
+        into.examples += examples
+        into.notes.append("practice remembered")
+        return
+    workshop.work()
+    kept.keep(key, into.examples)
 
 
 class _Workshop:

@@ -5,7 +5,7 @@
     # the network is what it was before, after success, error and Ctrl-C alike
 
 Knows nothing about where examples come from. Loss: mean negative log-likelihood (nats a token)
-of the answer tokens alone; all examples are one padded batch.
+of the answer tokens alone; the examples of a step are one padded batch.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _train(
             deadline.check()
             each = lesson_losses(model, prefix, [lessons[i] for i in batch], config.mode)
             if epoch == 0:  # what the model knows without having practised the example
-                new = [each[n].item() >= informative_loss for n in range(len(batch))]
+                # not `>=`: a loss that is no number is not known, it is the fault told below
+                new = [not each[n].item() < informative_loss for n in range(len(batch))]
                 known.update(i for i, is_new in zip(batch, new, strict=True) if not is_new)
                 if not any(new):
                     continue
@@ -132,7 +133,11 @@ def _train(
 def _schedule(
     optimizer: torch.optim.Optimizer, config: LearningConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning rate over `steps` steps, as transformers' Trainer reads the same settings."""
+    """The learning rate over `steps` steps, as transformers' Trainer reads the same settings.
+
+    Its first step of a warm-up has the rate 0. Fewer steps than planned are taken where lessons
+    are known or learnt early; the rate falls as planned all the same.
+    """
     rising = math.ceil(steps * config.warmup)
 
     def share(step: int) -> float:
