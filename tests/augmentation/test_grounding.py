@@ -9,13 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quickstudy.augmentation.grounding import (
-    NUMBER_WORDS,
     Status,
     find_surface,
     ground,
     ground_all,
     numbers,
 )
+from quickstudy.augmentation.numerals import NUMBER_WORDS
 
 CHEAP = settings(deadline=None, max_examples=150)
 STATED, REWORDED, INVENTED, UNCLEAR = (
@@ -74,7 +74,7 @@ class TestText:
     def test_no_word_of_the_request_could_have_led_to_it(self) -> None:
         assert status("hospital", "Find nurses for Monday") is INVENTED
 
-    @pytest.mark.parametrize("value", ["US", "NASA", "en", "kg"])
+    @pytest.mark.parametrize("value", ["GB", "NASA", "en", "kg"])
     def test_a_code_is_unclear(self, value: str) -> None:
         assert status(value, "News from the United States") is UNCLEAR
 
@@ -126,7 +126,7 @@ class TestNumbers:
     def test_five_is_not_minus_five(self) -> None:
         assert status(5, "at -5 degrees") is UNCLEAR
 
-    @pytest.mark.parametrize("text", ["6 kg", "5kg of flour", "a dozen eggs", "half of them"])
+    @pytest.mark.parametrize("text", ["6 kg", "5kg of flour", "two dozen eggs", "half of them"])
     def test_what_might_be_computed_is_unclear(self, text: str) -> None:
         assert status(12, text) is UNCLEAR
 

@@ -219,7 +219,7 @@ class TestDates:
             assert made.user_text == f"Note {note} down"
             (phrase,) = temporal.find(note)
             assert phrase.surface == note != told
-            assert phrase.moment is not None
+            assert phrase.meaning is not None
 
     def test_a_time_in_words(self) -> None:
         asked = request("Wake me at half past nine", at=TIME)
@@ -276,7 +276,7 @@ class TestInvented:
 
     @pytest.mark.parametrize(
         ("argument", "value"),
-        [("place", "US"), ("loud", True), ("day", "2023-10-15"), ("who2", "nurse"), ("n", 12)],
+        [("place", "US"), ("loud", True), ("day", "2023-10-15"), ("who2", "nurse"), ("n", 13)],
     )
     @pytest.mark.parametrize("required", [None, ["who"]])
     def test_what_may_be_meant_in_other_words_stays(
