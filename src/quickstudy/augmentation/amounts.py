@@ -78,6 +78,7 @@ _IN_SCHEMA = re.compile(
 )
 _FRACTION = re.compile(r"\bfraction\b|\bdecimal\b|\b0(?:\.0)? (?:to|and|-) 1(?:\.0)?\b", re.I)
 _SHARE = re.compile(r"percent|rate\b|share|fraction|ratio\b|probability", re.IGNORECASE)
+_COMPOUND = frozenset({"d", "h", "min", "ft", "lb"})  # `1 hour 30 minutes`, `5 feet 10 inches`
 # in a schema these are parts of a clock or of money, or too short to be sure of
 _NO_WISH = frozenset("second minute hour day week pound pounds m s l h g min sec b".split())
 
@@ -105,6 +106,7 @@ class AmountFormat:
 
     unit: str
     share: bool = False  # of one: 0.2 for 20 %
+    guessed: bool = False  # no schema states the unit
     text: bool = False
     before: str = ""
     after: str = ""
@@ -121,7 +123,7 @@ def _found(text: str) -> tuple[Phrase, ...]:
         else:
             matches.append(match)
     found = [(m.span(), Phrase(m.group(), "amount", _amount(m))) for m in matches]
-    spans = [span for span, _ in found]
+    spans = [m.span() for m in matches if not m["price"]]  # the number of `$1.2k` is one as well
     for numeral in numerals.find(text):
         inside = any(start <= numeral.start < end for start, end in spans)
         if not inside and not numeral.plain:
@@ -162,7 +164,7 @@ def formats_of(value: Any, stated: AmountFormat | None) -> list[AmountFormat]:
         return []
     if stated is not None:
         return [stated]
-    formats = [AmountFormat(unit) for unit in ("", *_UNITS, *_SIGNS.values())]
+    formats = [AmountFormat(unit, guessed=bool(unit)) for unit in ("", *_UNITS)]
     return [*formats, AmountFormat("%", share=True)] if 0 < value < 1 else formats
 
 
@@ -173,8 +175,11 @@ def says(value: Any, format: AmountFormat, phrase: Phrase) -> bool:
     if isinstance(value, str):
         parts = _TEXT.fullmatch(value) if format.text else None
         return parts is not None and numerals.read(parts["number"]) == wanted
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return numeric and not format.text and numerals.same(value, wanted)
+    if format.text or isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # a small number may be there for other reasons: 7 for "a week", 1 for "an hour"
+    own = phrase.meaning.unit == format.unit and wanted != 1
+    return numerals.same(value, wanted) and (own or value >= 100 or not format.guessed)
 
 
 def write(phrase: Phrase, format: AmountFormat) -> Any:
@@ -202,7 +207,7 @@ def fresh(phrase: Phrase, rng: random.Random) -> Phrase | None:
     return None
 
 
-def spoken(value: Any, format: AmountFormat, like: Phrase | None, rng: random.Random) -> str | None:
+def spoken(value: Any, format: AmountFormat, like: Phrase | None) -> str | None:
     """A number with its unit in words; in the unit of `like` where that comes out even."""
     if isinstance(value, bool) or not isinstance(value, int | float) or format.text:
         return None
@@ -215,8 +220,8 @@ def spoken(value: Any, format: AmountFormat, like: Phrase | None, rng: random.Ra
         told = amount.of(own)
         if own in _PLURALS and told is not None and told > 1 and 4 % told.denominator == 0:
             amount, unit = Amount(told, own), own
-    in_digits = match is not None and (match["digits"] or (match["number"] or "")[:1].isdigit())
-    number = numerals.write(amount.number, "1" if in_digits else "one")
+    number_like = (match["number"] or match["digits"] or "one") if match is not None else "1"
+    number = numerals.write(amount.number, "1" if number_like[0].isdigit() else "one")
     words = f"{number} {_PLURALS[unit]}"
     again = find(words)
     return words if len(again) == 1 and says(value, format, again[0]) else None
@@ -240,7 +245,7 @@ def _amount(match: re.Match[str]) -> Amount | None:
     if match["second"]:
         rest = Amount(numerals.read(match["second"]), _WRITTEN[match["unit2"].lower()])
         one = Amount(Fraction(1), unit).of(rest.unit)
-        if one is None or rest.number >= one:
+        if one is None or rest.number >= one or unit not in _COMPOUND:
             return None  # two amounts side by side, not `1 hour 30 minutes`
         number += rest.number / one
     return Amount(number, unit)
@@ -250,7 +255,7 @@ def _like(match: re.Match[str], rng: random.Random) -> str | None:
     """Another amount in the same style: unit, digits or words, sign, part of a unit."""
     text, start = match.group(), match.start()
     if match["share"] or match["one"]:
-        plural = _plural(match["unit"] or match["unit0"])
+        plural = _many(match["unit"] or match["unit0"])
         count = numerals.spell(Fraction(rng.randint(2, 6)))
         part = rng.choice([" and a half", " and a quarter"])
         if match["share"]:
@@ -269,11 +274,11 @@ def _like(match: re.Match[str], rng: random.Random) -> str | None:
     low, high = match.span(group)
     rest = text[high - start :]
     if match["unit"] and was <= 1:
-        rest = rest.replace(match["unit"], _plural(match["unit"]), 1)
+        rest = rest.replace(match["unit"], _many(match["unit"]), 1)
     return text[: low - start] + words + rest
 
 
-def _plural(unit: str) -> str:
+def _many(unit: str) -> str:
     plurals = (unit + ending for ending in ("s", "es") if (unit + ending).lower() in _WRITTEN)
     return next(plurals, unit) if len(unit) > 3 else unit
 
@@ -289,4 +294,7 @@ def _text_formats(value: str) -> list[AmountFormat]:
         units = [_SIGNS.get(parts["before"].strip(), str(parts["code"]).upper())]
     else:
         units = ["", *_UNITS, *_SIGNS.values()]
-    return [AmountFormat(unit, False, True, parts["before"], parts["after"]) for unit in units]
+    return [
+        AmountFormat(unit, text=True, before=parts["before"], after=parts["after"])
+        for unit in units
+    ]

@@ -59,9 +59,7 @@ class Choices:
         said = member if phrase.surface == phrase.meaning else _in_case(words, phrase.surface)
         return Phrase(said, "choice", member)
 
-    def spoken(
-        self, value: Any, format: str, like: Phrase | None, rng: random.Random
-    ) -> str | None:
+    def spoken(self, value: Any, format: str, like: Phrase | None) -> str | None:
         if not isinstance(value, str) or (like is not None and like.surface == like.meaning):
             return None
         words = spaced(value)

@@ -15,12 +15,12 @@ from typing import Any
 
 from quickstudy.augmentation.phrases import Phrase, Schema, described
 
-_WORD = r"[\w%+-]+"
+_WORD = r"[\w%+-]{1,64}"
 _FIND = re.compile(
-    rf"(?P<email>\b{_WORD}(?:\.{_WORD})*@{_WORD}(?:\.{_WORD})+)"
-    rf"|(?P<spoken>\b{_WORD}(?: dot {_WORD})* at {_WORD}(?: dot {_WORD})+)\b"
+    rf"(?P<email>\b{_WORD}(?:\.{_WORD}){{0,5}}@{_WORD}(?:\.{_WORD}){{1,5}})"
+    rf"|(?P<spoken>\b{_WORD}(?: dot {_WORD}){{0,5}} at {_WORD}(?: dot {_WORD}){{1,5}})\b"
     r"|(?P<url>\bhttps?://[^\s<>\"']*[\w/]"
-    r"|(?<![\w@./])(?:[a-z0-9-]+\.)+(?:com|org|net|io|edu|gov|dev|app|ai|co\.uk|de|fr)\b"
+    r"|(?<![\w@./])(?:[a-z0-9-]{1,63}\.){1,5}(?:com|org|net|io|edu|gov|dev|app|ai|co\.uk|de|fr)\b"
     r"(?:/[^\s<>\"']*[\w/])?)"
     r"|(?P<phone>(?<![\w.+-])(?:\+|\(\d{1,4}\)|\d)[\d()./ -]{5,18}\d)(?![\w-]|[.,:/]\d)",
     re.IGNORECASE | re.ASCII,
@@ -73,6 +73,8 @@ def stated_format(schema: Schema) -> ContactFormat | None:
 
 def formats_of(value: Any, stated: ContactFormat | None) -> list[ContactFormat]:
     found = find(value) if isinstance(value, str) else []
+    if isinstance(value, str) and re.fullmatch(r"\+?\d{7,15}", value, re.ASCII):
+        return [ContactFormat("phone", _style(value))]
     if len(found) != 1 or found[0].surface != value:
         return []
     if found[0].kind == "url":
@@ -121,9 +123,7 @@ def fresh(phrase: Phrase, rng: random.Random) -> Phrase | None:
     return again[0] if good and again[0].meaning != phrase.meaning else None
 
 
-def spoken(
-    value: Any, format: ContactFormat, like: Phrase | None, rng: random.Random
-) -> str | None:
+def spoken(value: Any, format: ContactFormat, like: Phrase | None) -> str | None:
     """A phone number in groups of digits; addresses are said as they are written."""
     if format.kind != "phone" or not isinstance(value, str) or like is None:
         return None

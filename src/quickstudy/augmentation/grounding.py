@@ -53,6 +53,7 @@ class Ground:
     format: Format | None = None
     parts: tuple[Ground, ...] = ()
     joint: str = ""
+    guess: bool = False  # the value says something else, but only this phrase can be meant
 
 
 def ground(value: Any, schema: Schema, text: str) -> Ground:
@@ -79,15 +80,21 @@ def ground_all(
 
     A number or date that stands for one argument cannot be what another was computed from: an
     unclear number, date or time is judged again by what the other arguments leave of the text.
+    Nor can it be what another one means but says wrongly.
     """
     schemas = {name: schema_of(properties, name) for name in arguments}
     found = {name: ground(value, schemas[name], text) for name, value in arguments.items()}
+    guesses = [name for name, of in found.items() if of.guess]
+    taken = [n for n in guesses if _taken(found[n], [g for m, g in found.items() if m != n])]
+    found |= {name: Ground(Status.UNCLEAR) for name in taken}
     left = text
     for surface in sorted(surfaces(found.values()), key=len, reverse=True):
         left = left.replace(surface, " … ")
     for name, value in arguments.items():
         if found[name].status is Status.UNCLEAR and _measured(value, schemas[name]):
-            found[name] = ground(value, schemas[name], left)
+            again = ground(value, schemas[name], left)
+            if not (again.guess and name in taken):
+                found[name] = again
     return found
 
 
@@ -95,6 +102,13 @@ def surfaces(found: Iterable[Ground]) -> set[str]:
     """The words in which values stand, also those of lists' items."""
     every = [part for g in found for part in (g, *g.parts)]
     return {g.surface for g in every if g.surface}
+
+
+def _taken(guess: Ground, others: Sequence[Ground]) -> bool:
+    """Whether the words of a guess, or the number in an amount, stand for another argument."""
+    words = surfaces(others)
+    inside = guess.kind is amounts and any(w in guess.surface for w in words)
+    return inside or guess.surface in words
 
 
 def _measured(value: Any, schema: Schema) -> bool:
@@ -155,7 +169,7 @@ def _ground_number(value: int | float, schema: Schema, text: str) -> Ground:
 
 def _tells_numbers(text: str) -> bool:
     """Whether some number is told from which another might be computed (`5kg`, `a dozen`)."""
-    loose = any(word in text.lower() for word in _LOOSE_NUMBERS)
+    loose = any(word in text.lower() for word in _LOOSE_NUMBERS) or bool(amounts.find(text))
     return loose or bool(numbers(text)) or bool(re.search(r"(?<![\w^])\d+[A-Za-z]", text))
 
 
@@ -219,14 +233,16 @@ def _ground_phrase(
                 if stated is not None and kind.write(reading, stated) is not None:
                     said = stated  # whatever the draft wrote: that is the lesson
                 same = phrase.surface == value
-                status = Status.STATED if same else Status.REWORDED
+                right = same and (stated is None or kind.says(value, stated, reading))
+                status = Status.STATED if right else Status.REWORDED
                 copied = same and stated is None
                 return Ground(status, phrase.surface, reading, kind, None if copied else said)
         if stated is not None:
             # wrongly written by the model, but only one phrase of the request can be meant
             meant = [phrase for phrase in phrases if kind.write(phrase, stated) is not None]
             if len({phrase.surface for phrase in meant}) == 1:
-                return Ground(Status.REWORDED, meant[0].surface, meant[0], kind, stated)
+                only = meant[0]
+                return Ground(Status.REWORDED, only.surface, only, kind, stated, guess=True)
     return None
 
 

@@ -57,6 +57,7 @@ _STATES = (
     "SC South Carolina, SD South Dakota, TN Tennessee, TX Texas, UT Utah, VT Vermont, "
     "VA Virginia, WA Washington, WV West Virginia, WI Wisconsin, WY Wyoming"
 )
+_ARTICLED = frozenset({"US", "GB", "NL"})  # `in the United States`: the article is not ours
 SIGNS = frozenset("$€£¥₹")
 # how descriptions ask for a code: table, form
 _STATED = (
@@ -228,15 +229,17 @@ def write(phrase: Phrase, format: NameFormat) -> Any:
 
 
 def fresh(phrase: Phrase, rng: random.Random) -> Phrase | None:
-    keys = [key for key in _COMMON[phrase.kind].split() if key != phrase.meaning]
+    articled = _ARTICLED if not phrase.surface.isupper() else ()
+    common = _COMMON[phrase.kind].split()
+    keys = [key for key in common if key != phrase.meaning and key not in articled]
     for key in rng.sample(keys, len(keys)):
         words = _like(phrase.kind, key, phrase.surface)
-        if words is not None:
+        if words is not None and words not in _OTHER_WORDS:
             return Phrase(words, phrase.kind, key)
     return None
 
 
-def spoken(value: Any, format: NameFormat, like: Phrase | None, rng: random.Random) -> str | None:
+def spoken(value: Any, format: NameFormat, like: Phrase | None) -> str | None:
     """The name for a code; None for what is a name already."""
     if format.form == "name" or not isinstance(value, str):
         return None

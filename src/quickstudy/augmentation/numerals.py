@@ -25,15 +25,18 @@ for _ten in _TENS:
 _SCALES = {"dozen": 12, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _SUFFIXES = {"k": 1000, "bn": 10**9}
 
-DIGITS = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d])|-?\d+(?:\.\d+)?"
+# no longer than a float holds; Python refuses to read very long ones
+DIGITS = r"(?:-?\d{1,3}(?:,\d{3}){1,9}(?:\.\d{1,30})?(?!\d)|-?\d{1,60}(?:\.\d{1,30})?(?!\d))"
 LOW = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
-_GROUP = rf"(?:(?:(?:an?|{LOW}|\d+) hundred(?: (?:and )?(?:{LOW}))?)|(?:{LOW}))\b"
+_GROUP = rf"(?:(?:(?:an?|{LOW}|\d+) hundred(?: (?:and )?(?:{LOW}))?)|(?:{LOW}))\b(?![ -]quarters)"
 AND_PART = r"(?: and (?:an? half|an? quarter|three[ -]quarters))"
 _SCALED = (
     rf"(?:(?:half an?|{_GROUP}|an?|{DIGITS}){AND_PART}? (?:{'|'.join(_SCALES)})\b"
     rf"|half (?:a )?dozen\b)"
 )
-_WORDS = rf"(?:{_SCALED}(?:,? (?:and )?{_SCALED})*(?:,? (?:and )?{_GROUP})?|{_GROUP}){AND_PART}?"
+_WORDS = (
+    rf"(?:{_SCALED}(?:,? (?:and )?{_SCALED}){{0,3}}(?:,? (?:and )?{_GROUP})?|{_GROUP}){AND_PART}?"
+)
 # `2.1` is not a number in `1.2.1`, nor `5` in `x5` or `5kg`: what a unit follows is an amount
 FIND = re.compile(
     rf"(?<![\w.^])(?:{_WORDS}|(?:{DIGITS})(?:(?:k|bn)\b)?{AND_PART}?)(?!\w)", re.IGNORECASE
@@ -63,7 +66,7 @@ def read(surface: str) -> Fraction:
     """The number that these words or digits tell; they are what `find` finds."""
     text = surface.lower()
     ending = re.search(rf"{AND_PART}$", text)
-    extra = part(ending.group()) if ending else Fraction(0)
+    extra = part(ending.group()) if ending else Fraction()
     text = text[: ending.start()] if ending else text
     suffix = re.fullmatch(rf"({DIGITS})(k|bn)", text)
     if suffix:
@@ -74,10 +77,10 @@ def read(surface: str) -> Fraction:
     tokens = re.findall(rf"{DIGITS}|[a-z]+(?:-[a-z]+)?", text.replace("-quarters", " quarters"))
     for position, token in enumerate(tokens):
         if token in _SCALES:
-            total += (group or 1) * _SCALES[token]
+            total += (group or Fraction(1)) * _SCALES[token]
             group = Fraction(0)
         elif token == "hundred":
-            group = (group or 1) * 100
+            group = (group or Fraction(1)) * 100
         elif token in ("half", "quarter"):  # `half a million`, `two and a half million`
             group += part(token)
         elif token in NUMBER_WORDS:

@@ -64,9 +64,7 @@ class Kind(Protocol):
         """A phrase of another meaning in the same style; None if none can be made."""
         ...
 
-    def spoken(
-        self, value: Any, format: Format, like: Phrase | None, rng: random.Random
-    ) -> str | None:
+    def spoken(self, value: Any, format: Format, like: Phrase | None) -> str | None:
         """Words for a value, in the style of `like`; None if the kind has none for it."""
         ...
 

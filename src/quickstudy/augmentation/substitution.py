@@ -23,6 +23,8 @@ from quickstudy.types import Example, Message, Request, Tool, ToolCall
 
 _COPIED: tuple[Kind, ...] = (temporal, amounts, names, contacts)
 
+_TRIES = 3  # candidates for each example wanted
+
 Writer = Callable[[Sequence[tuple[str, Tool, str]]], list[list[str]]]
 
 
@@ -98,7 +100,9 @@ def droppable(name: str, tool: Tool) -> bool:
 def substitute(
     request: Request, analysis: Analysis, count: int, rng: random.Random, write: Writer
 ) -> Iterator[Example]:
-    """Yields up to `count` examples; none if no value stands in the request.
+    """Yields examples, to be taken until `count` hold; none if no value stands in the request.
+
+    Some will be rejected, so there are up to three times as many.
 
     Args:
         write: asks the model for other values: for each (argument, tool, value), alternatives.
@@ -115,7 +119,7 @@ def substitute(
     )
     own = {slot.ground.surface.lower() for slot in analysis.slots}
     taken = set(own)
-    for _ in range(count):
+    for _ in range(_TRIES * count):
         swap: dict[str, Fresh] = {}
         calls = [dict(call.arguments) for call in analysis.calls]
         # longest first: a year inside a date follows the date

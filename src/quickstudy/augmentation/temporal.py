@@ -163,7 +163,7 @@ def fresh(phrase: Phrase, rng: random.Random) -> Phrase | None:
     return None
 
 
-def spoken(value: Any, format: str, like: Phrase | None, rng: random.Random) -> str | None:
+def spoken(value: Any, format: str, like: Phrase | None) -> str | None:
     """The moment in the words of `like`, else as `March 25th, 2023` or `9:30 pm`."""
     if not isinstance(value, str) or not _parses(value, format):
         return None

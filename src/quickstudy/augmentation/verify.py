@@ -128,8 +128,11 @@ def _too_near(example: Example, request: Request) -> str | None:
         tool = request.tool(call.name)
         for name, value in call.arguments.items():
             schema = schema_of(tool.properties if tool else {}, name)
-            free = "enum" not in schema and not isinstance(value, bool)
-            if free and ground(value, schema, request.user_text).status is Status.STATED:
+            if "enum" in schema or isinstance(value, bool):
+                continue
+            found = ground(value, schema, request.user_text)
+            there = found.status in (Status.STATED, Status.REWORDED)
+            if there and not _misspelt(name, value, schema, found):
                 return f"{name} = {value!r} is the user's own value"
     return None
 
