@@ -57,7 +57,7 @@ def practice(
     analysis = analyse(of, draft)
     kept: list[Example] = []
     for made in substitute(of, analysis, count, random.Random(seed), write):
-        if reject(made, of, kept, analysis.kept) is None:
+        if len(kept) < count and reject(made, of, kept, analysis.kept) is None:
             kept.append(made)
     return kept
 
@@ -219,7 +219,7 @@ class TestDates:
             assert made.user_text == f"Note {note} down"
             (phrase,) = temporal.find(note)
             assert phrase.surface == note != told
-            assert phrase.moment is not None
+            assert phrase.meaning is not None
 
     def test_a_time_in_words(self) -> None:
         asked = request("Wake me at half past nine", at=TIME)
@@ -245,6 +245,80 @@ class TestDates:
         text, arguments = one(asked, call(number=5, day="2023-03-25"))
         assert arguments["day"] == "2023-03-25"
         assert text == f"Send {arguments['number']} tomorrow"
+
+
+class TestOtherForms:
+    @pytest.mark.parametrize(
+        ("said", "schema", "value", "pattern"),
+        [
+            (
+                "an hour and a quarter",
+                {"type": "integer", "title": "x", "description": "in minutes"},
+                75,
+                r"\d+",
+            ),
+            ("30 minutes", {"type": "integer", "description": "in seconds"}, 30, r"\d+00?"),
+            ("Japan", {"description": "ISO 3166-1 alpha-2"}, "JP", "[A-Z]{2}"),
+            ("German", {"description": "ISO 639-1"}, "German", "[a-z]{2}"),
+            ("half a million", NUMBER, 500000, r"\d+00000"),
+            (
+                "in progress",
+                {"enum": ["to_do", "in_progress", "on_hold"]},
+                "in_progress",
+                "[a-z]+_[a-z]+",
+            ),
+            ("+44 20 7946 0018", TEXT, "+442079460018", r"\+44\d{10}"),
+            ("half past nine", TIME, "21:30", r"(1[2-9]|2\d|00):30"),
+            ("November 2023", {"description": "YYYY-MM"}, "2023-11", r"\d{4}-\d\d"),
+        ],
+    )
+    def test_practice_shows_a_fresh_phrase_and_its_fresh_value(
+        self, said: str, schema: Any, value: Any, pattern: str
+    ) -> None:
+        asked = request(f"Put it at {said}, please", x=schema)
+        for made in some(asked, call(x=value), write=no_writer):
+            fresh = made.tool_calls[0].arguments["x"]
+            assert re.fullmatch(pattern, str(fresh))
+            assert fresh != value
+            assert said not in made.user_text
+            assert ground(fresh, {**schema, "title": "x"}, made.user_text).status is Status.REWORDED
+
+    def test_a_sign_and_its_amount_change_each_for_itself(self) -> None:
+        money = {"type": "string", "description": "ISO 4217"}
+        asked = request("Send $1,200 off", amount=NUMBER, currency=money)
+        for made in some(asked, call(amount=1200, currency="USD")):
+            arguments = made.tool_calls[0].arguments
+            assert arguments["currency"] != "USD"
+            assert re.fullmatch(rf"Send [€£¥₹]{arguments['amount']:,} off", made.user_text)
+
+    def test_a_friend_is_no_country(self) -> None:
+        _text, arguments = one(request("Tell Jordan", who=TEXT), call(who="Jordan"))
+        assert arguments == {"who": "Amber"}
+        country = request("Tell Jordan", who={"description": "The country"})
+        assert practice(country, call(who="Jordan"), write=no_writer)
+
+    @pytest.mark.parametrize(
+        ("schema", "value"),
+        [
+            ({"type": "array", "items": TEXT}, ["apples", "pears"]),
+            (TEXT, "apples, pears"),
+            (TEXT, "apples,pears"),
+        ],
+    )
+    def test_a_list_is_varied_item_by_item(self, schema: Any, value: Any) -> None:
+        asked = request("Buy apples and pears", what=schema)
+        for made in some(asked, call(what=value), count=2):
+            what = made.tool_calls[0].arguments["what"]
+            assert type(what) is type(value)
+            items = what if isinstance(what, list) else re.split(", ?", what)
+            assert set(items) <= set(NEW)
+            assert made.user_text == f"Buy {' and '.join(items)}"
+
+    def test_rejected_candidates_are_replaced(self) -> None:
+        """Two currencies are left, so many candidates are each other's copies."""
+        asked = request("Convert it to US dollars", to={"enum": ["USD", "EUR", "GBP"]})
+        made = practice(asked, call(to="USD"), count=2)
+        assert len(made) == 2
 
 
 class TestInvented:
@@ -276,7 +350,7 @@ class TestInvented:
 
     @pytest.mark.parametrize(
         ("argument", "value"),
-        [("place", "US"), ("loud", True), ("day", "2023-10-15"), ("who2", "nurse"), ("n", 12)],
+        [("place", "US"), ("loud", True), ("day", "2023-10-15"), ("who2", "nurse"), ("n", 13)],
     )
     @pytest.mark.parametrize("required", [None, ["who"]])
     def test_what_may_be_meant_in_other_words_stays(

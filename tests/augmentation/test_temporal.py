@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quickstudy.augmentation import temporal
-from quickstudy.augmentation.temporal import Phrase, find, formats_of, says, stated_format, tells
+from quickstudy.augmentation.phrases import Phrase
+from quickstudy.augmentation.temporal import find, formats_of, says, stated_format, tells
 
 CHEAP = settings(deadline=None, max_examples=150)
 
@@ -65,7 +66,7 @@ class TestFind:
     )
     def test_dates(self, text: str, moment: datetime) -> None:
         phrase = only(f"Book it for {text}, please")
-        assert (phrase.kind, phrase.moment) == ("date", moment)
+        assert (phrase.kind, phrase.meaning) == ("date", moment)
         assert phrase.surface == text
 
     @pytest.mark.parametrize(
@@ -94,15 +95,15 @@ class TestFind:
     def test_times(self, text: str, clock: str) -> None:
         phrase = only(f"Wake me at {text}")
         assert phrase.kind == "time"
-        assert phrase.moment is not None
-        assert f"{phrase.moment:%H:%M:%S}" == clock
+        assert phrase.meaning is not None
+        assert f"{phrase.meaning:%H:%M:%S}" == clock
 
     @pytest.mark.parametrize(
         "text", ["tomorrow", "Tonight", "next week", "on Friday", "noon", "in 3 days", "in March"]
     )
     def test_what_depends_on_today_has_no_moment(self, text: str) -> None:
         phrase = only(f"Do it {text}.")
-        assert (phrase.kind, phrase.moment) == ("relative", None)
+        assert (phrase.kind, phrase.meaning) == ("relative", None)
 
     def test_left_to_right(self) -> None:
         text = "From 2023-03-25 at 9 pm until tomorrow"
@@ -116,12 +117,12 @@ class TestFind:
 
     @pytest.mark.parametrize("text", ["2023-02-30", "45/45/2023", "12:75", "27:00"])
     def test_no_such_day_or_time_has_no_moment(self, text: str) -> None:
-        assert [p.moment for p in find(text)] == [None]
+        assert [p.meaning for p in find(text)] == [None]
 
     @pytest.mark.parametrize("text", ["03/04/2023", "3/4/2023"])
     def test_a_date_that_reads_two_ways_is_read_neither_way(self, text: str) -> None:
         """Read as March and written as April, practice would teach to swap day and month."""
-        assert only(text).moment is None
+        assert only(text).meaning is None
 
     @CHEAP
     @given(TEXTS)
@@ -222,20 +223,22 @@ class TestFresh:
     def test_words_and_moment_are_the_same(self, style: str) -> None:
         """Practice teaches the pair, so the words must say just this moment, and another one."""
         phrase = only(style)
-        assert phrase.moment is not None
+        assert phrase.meaning is not None
         for seed in range(25):
-            words, moment = temporal.fresh(phrase, random.Random(seed))
+            made = temporal.fresh(phrase, random.Random(seed))
+            assert made is not None
+            words, moment = made.surface, made.meaning
             again = only(words)
             assert again.surface == words
             assert again.kind == phrase.kind
-            assert again.moment is not None
+            assert again.meaning is not None
             if phrase.kind == "time":
-                assert again.moment.time() == moment.time() != phrase.moment.time()
+                assert again.meaning.time() == moment.time() != phrase.meaning.time()
             else:
-                assert (again.moment.month, again.moment.day) == (moment.month, moment.day)
-                assert moment.date() != phrase.moment.date()
+                assert (again.meaning.month, again.meaning.day) == (moment.month, moment.day)
+                assert moment.date() != phrase.meaning.date()
                 if "20" in style:
-                    assert again.moment.year == moment.year
+                    assert again.meaning.year == moment.year
 
     @pytest.mark.parametrize(
         ("style", "pattern"),
@@ -255,8 +258,9 @@ class TestFresh:
     )
     def test_is_in_the_same_style(self, style: str, pattern: str) -> None:
         for seed in range(10):
-            words, _ = temporal.fresh(only(style), random.Random(seed))
-            assert re.fullmatch(pattern, words)
+            made = temporal.fresh(only(style), random.Random(seed))
+            assert made is not None
+            assert re.fullmatch(pattern, made.surface)
 
     def test_same_seed_same_day(self) -> None:
         phrase = only("March 25th, 2023")
@@ -268,5 +272,5 @@ class TestFresh:
     @example("0001-01-01", 0)
     def test_never_raises(self, text: str, seed: int) -> None:
         for phrase in find(text):
-            if phrase.moment is not None:
+            if phrase.meaning is not None:
                 temporal.fresh(phrase, random.Random(seed))

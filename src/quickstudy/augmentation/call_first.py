@@ -4,15 +4,22 @@ The model fills fresh argument values under the tool's schema, then writes the r
 call answers, in the style of the user's own. A *rival* tool, which the model also considered,
 gets an example only beside one of the draft's own tool, and only if the model itself, asked the
 new request, prefers the rival: untested, rivals were taught and won.
+
+Where the schema states a format, the request says the value in words (`March 25th, 2023` for
+`2023-03-25`): writing words from the formatted value is the easy direction, and what practice
+then teaches is the other one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from quickstudy import toolcalls
+from quickstudy.augmentation import kinds
 from quickstudy.augmentation.author import Author
 from quickstudy.augmentation.grounding import Status, ground_all
+from quickstudy.augmentation.phrases import Schema, items_of, schema_of
 from quickstudy.augmentation.substitution import Analysis
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness.names import name_log_probs
@@ -36,7 +43,8 @@ def write_examples(
         [(tools[call.name], list(call.arguments), _avoid(analysis)) for call in calls]
     )
     fresh = [ToolCall(call.name, values) for call, values in zip(calls, filled, strict=True)]
-    sentences = author.requests(fresh, tools, own, own_request)
+    told = [_in_words(call, tools[call.name], request.user_text) for call in fresh]
+    sentences = author.requests(told, tools, _as_said(own, tools[own.name], request), own_request)
     size = len(analysis.calls)
     system = tuple(m for m in request.messages if m.role == "system")
     return [
@@ -121,6 +129,33 @@ def rival_example(
         if preferred != rival.name:
             reason = f"asked this, the model itself prefers {preferred}"
     return example if reason is None else Rejected(example, reason)
+
+
+def _in_words(call: ToolCall, tool: Tool, own_text: str) -> ToolCall:
+    """The call with values of a stated format said in words, in the style of the user's own."""
+    said = {
+        name: _said(value, schema_of(tool.properties, name), own_text)
+        for name, value in call.arguments.items()
+    }
+    return ToolCall(call.name, said)
+
+
+def _said(value: Any, schema: Schema, own_text: str) -> Any:
+    if isinstance(value, list):
+        return [_said(item, items_of(schema), own_text) for item in value]
+    wanted = kinds.wanted(schema)
+    if wanted is None or wanted[1] not in wanted[0].formats_of(value, wanted[1]):
+        return value
+    kind, format = wanted
+    told = (phrase for phrase in kind.find(own_text) if kind.write(phrase, format) is not None)
+    return kind.spoken(value, format, next(told, None)) or value
+
+
+def _as_said(own: ToolCall, tool: Tool, request: Request) -> ToolCall:
+    """The draft's call with the user's words for what it rewrites: what the model shall imitate."""
+    found = ground_all(own.arguments, tool.properties, request.user_text)
+    said = {name: g.surface for name, g in found.items() if g.phrase is not None}
+    return ToolCall(own.name, {**own.arguments, **said})
 
 
 def _avoid(analysis: Analysis) -> str:

@@ -3,7 +3,8 @@
 Four answers, by kind of value:
 
 * STATED: it stands there; `surface` is how (`21`, `twenty-one`, `Twitter`).
-* REWORDED: it stands there in another form this module can compute (dates and times).
+* REWORDED: it stands there in another form that one of the kinds (`kinds.py`) can compute, or
+  the model wrote wrongly the only phrase of the request that the schema's format can mean.
 * INVENTED: clearly not there: no word, number or date of the request could have led to it.
 * UNCLEAR: neither; a paraphrase, a code or a boolean may be meant. Nothing is done to it:
   taking such values out taught the model to drop right ones.
@@ -11,33 +12,21 @@ Four answers, by kind of value:
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from typing import Any
 
 from rapidfuzz import fuzz
 
-from quickstudy.augmentation import temporal
+from quickstudy.augmentation import amounts, kinds, names, numerals, temporal
+from quickstudy.augmentation.choices import spaced
+from quickstudy.augmentation.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-NUMBER_WORDS = {word: n for n, word in enumerate(_UNITS)} | {
-    word: 10 * n for n, word in enumerate(_TENS, 2)
-}
-for _tens in _TENS:
-    for _unit in _UNITS[1:10]:
-        NUMBER_WORDS[f"{_tens}-{_unit}"] = NUMBER_WORDS[_tens] + NUMBER_WORDS[_unit]
 _LOOSE_NUMBERS = "half quarter dozen hundred thousand million billion percent once twice".split()
-_NUMBER = re.compile(
-    r"(?<![\w.^])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)|(?<![\w.^])-?\d+(?:\.\d+)?(?!\w)"
-    rf"|\b(?:{'|'.join(sorted(NUMBER_WORDS, key=len, reverse=True))})\b",
-    re.IGNORECASE,
-)
 _STOP_WORDS = frozenset("the and for with from that this all any not are was has our your".split())
 
 
@@ -50,25 +39,37 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Ground:
-    """Where a value stands. `phrase` is given for dates and times that can be rewritten."""
+    """Where a value stands.
+
+    `phrase` is given where it can be rewritten: the kind's `write(phrase, format)` is the value
+    that is wanted. `format` is None where the value copies the phrase. `parts`: one for each item
+    of a list, or of a text that joins items by `joint`.
+    """
 
     status: Status
     surface: str = ""
-    phrase: temporal.Phrase | None = None
+    phrase: Phrase | None = None
+    kind: Kind | None = None
+    format: Format | None = None
+    parts: tuple[Ground, ...] = ()
+    joint: str = ""
+    guess: bool = False  # the value says something else, but only this phrase can be meant
 
 
-def ground(value: Any, schema: Mapping[str, Any], text: str) -> Ground:
+def ground(value: Any, schema: Schema, text: str) -> Ground:
     """Judges one argument value against the request's text."""
     if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
         return Ground(Status.INVENTED)  # an empty value states nothing
     if isinstance(value, bool | dict):
         return Ground(Status.UNCLEAR)
     if isinstance(value, list):
-        return _ground_list(value, schema, text)
+        return _ground_list(value, items_of(schema), text)
     if isinstance(value, int | float):
-        return _ground_number(value, text)
+        return _ground_number(value, schema, text)
     if isinstance(value, str):
-        return _ground_text(value, schema, text)
+        number = _number_in(value) if schema.get("type") in ("number", "integer") else None
+        found = _ground_number(number, schema, text) if number is not None else None
+        return found or _ground_text(value, schema, text)
     return Ground(Status.UNCLEAR)
 
 
@@ -79,23 +80,38 @@ def ground_all(
 
     A number or date that stands for one argument cannot be what another was computed from: an
     unclear number, date or time is judged again by what the other arguments leave of the text.
+    Nor can it be what another one means but says wrongly.
     """
-    schemas = {name: _schema(properties.get(name)) for name in arguments}
+    schemas = {name: schema_of(properties, name) for name in arguments}
     found = {name: ground(value, schemas[name], text) for name, value in arguments.items()}
+    guesses = [name for name, of in found.items() if of.guess]
+    taken = [n for n in guesses if _taken(found[n], [g for m, g in found.items() if m != n])]
+    found |= {name: Ground(Status.UNCLEAR) for name in taken}
     left = text
-    for surface in sorted({f.surface for f in found.values()}, key=len, reverse=True):
-        left = left.replace(surface, " … ") if surface else left
+    for surface in sorted(surfaces(found.values()), key=len, reverse=True):
+        left = left.replace(surface, " … ")
     for name, value in arguments.items():
         if found[name].status is Status.UNCLEAR and _measured(value, schemas[name]):
-            found[name] = ground(value, schemas[name], left)
+            again = ground(value, schemas[name], left)
+            if not (again.guess and name in taken):
+                found[name] = again
     return found
 
 
-def _schema(raw: object) -> Mapping[str, Any]:
-    return raw if isinstance(raw, Mapping) else {}
+def surfaces(found: Iterable[Ground]) -> set[str]:
+    """The words in which values stand, also those of lists' items."""
+    every = [part for g in found for part in (g, *g.parts)]
+    return {g.surface for g in every if g.surface}
 
 
-def _measured(value: Any, schema: Mapping[str, Any]) -> bool:
+def _taken(guess: Ground, others: Sequence[Ground]) -> bool:
+    """Whether the words of a guess, or the number in an amount, stand for another argument."""
+    words = surfaces(others)
+    inside = guess.kind is amounts and any(w in guess.surface for w in words)
+    return inside or guess.surface in words
+
+
+def _measured(value: Any, schema: Schema) -> bool:
     if isinstance(value, str):
         stated = temporal.stated_format(schema)
         return bool(stated or temporal.formats_of(value, None) or temporal.find(value))
@@ -104,16 +120,26 @@ def _measured(value: Any, schema: Mapping[str, Any]) -> bool:
 
 def numbers(text: str) -> list[tuple[str, float]]:
     """Every number in a text, as it stands and as a value."""
-    found = []
-    for match in _NUMBER.finditer(text):
-        surface = match.group()
-        word = NUMBER_WORDS.get(surface.lower())
-        found.append((surface, float(word if word is not None else surface.replace(",", ""))))
-    return found
+    return [(found.surface, _as_float(found.value)) for found in numerals.find(text)]
+
+
+def _number_in(value: str) -> int | float | None:
+    """A number written as text, where the schema wants a number."""
+    digits = re.fullmatch(numerals.DIGITS, value)
+    return numerals.as_json(numerals.read(value)) if digits else None
+
+
+def _as_float(number: Fraction) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def whole(surface: str) -> str:
     """A pattern for these words uncut: `art` is not in `party`, nor `3` in `3:30` or `3,100`."""
+    if surface in names.SIGNS:
+        return re.escape(surface)  # `$` in `$20`
     left = r"(?<!\w)(?<!\d[.,:/])" if surface[:1].isdigit() else r"(?<!\w)"
     right = r"(?!\w)(?![.,:/]\d)" if surface[-1:].isdigit() else r"(?!\w)"
     return f"{left}{re.escape(surface)}{right}"
@@ -126,44 +152,62 @@ def find_surface(value: str, text: str) -> str | None:
     return match.group() if match else None
 
 
-def _ground_number(value: int | float, text: str) -> Ground:
-    for surface, stated in numbers(text):
-        if stated == value:
-            return Ground(Status.STATED, surface)
-    return Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
+def _ground_number(value: int | float, schema: Schema, text: str) -> Ground:
+    stated = amounts.stated_format(schema)
+    left = text
+    if stated is not None:
+        for phrase in amounts.find(text):
+            wanted = amounts.write(phrase, stated)
+            if wanted is not None and not amounts.says(value, stated, phrase):
+                left = left.replace(phrase.surface, " … ")  # 30 is not 30 minutes in seconds
+    for numeral in numerals.find(left):
+        if numeral.plain and numerals.same(value, numeral.value):
+            return Ground(Status.STATED, numeral.surface)
+    worded = _ground_phrase(value, schema, text, [amounts])
+    return worded or Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
 
 
 def _tells_numbers(text: str) -> bool:
     """Whether some number is told from which another might be computed (`5kg`, `a dozen`)."""
-    loose = any(word in text.lower() for word in _LOOSE_NUMBERS)
+    loose = any(word in text.lower() for word in _LOOSE_NUMBERS) or bool(amounts.find(text))
     return loose or bool(numbers(text)) or bool(re.search(r"(?<![\w^])\d+[A-Za-z]", text))
 
 
-def _ground_list(value: list[Any], schema: Mapping[str, Any], text: str) -> Ground:
-    items = schema.get("items")
-    inner = items if isinstance(items, Mapping) else {}
-    statuses = {ground(item, inner, text).status for item in value}
+def _ground_list(items: list[Any], schema: Schema, text: str, joint: str = "") -> Ground:
+    parts = tuple(ground(item, schema, text) for item in items)
+    statuses = {part.status for part in parts}
     if statuses == {Status.STATED}:
-        return Ground(Status.STATED)
+        return Ground(Status.STATED, parts=parts, joint=joint)
+    if statuses <= {Status.STATED, Status.REWORDED}:
+        return Ground(Status.REWORDED, parts=parts, joint=joint)
     return Ground(Status.INVENTED if statuses == {Status.INVENTED} else Status.UNCLEAR)
 
 
-def _ground_text(value: str, schema: Mapping[str, Any], text: str) -> Ground:
+def _ground_text(value: str, schema: Schema, text: str) -> Ground:
     stated = temporal.stated_format(schema)
     formats = temporal.formats_of(value, stated)
     if formats or stated:
-        return _ground_moment(value, formats, stated, text)
+        return _ground_moment(value, schema, text)
     surface = find_surface(value.strip(), text)
+    exact = surface is not None and ("enum" not in schema or surface == value)
+    if not exact or kinds.wanted(schema) is not None:
+        worded = _ground_phrase(value, schema, text, kinds.of(schema))
+        if worded is not None:
+            return worded
     if surface is not None:
         return Ground(Status.STATED, surface)
+    joined = _ground_joined(value, text)
+    if joined is not None:
+        return joined
     if "enum" in schema:
         return Ground(Status.UNCLEAR)  # a choice among few: it may be meant in other words
-    words = [w for w in re.findall(r"\w+", value.lower()) if len(w) > 2 and w not in _STOP_WORDS]
+    told = re.findall(r"[^\W_]+", text.lower())
+    words = re.findall(r"[^\W_]+", spaced(value).lower())
+    words = [w for w in words if len(w) > 2 and w not in _STOP_WORDS]
     if re.fullmatch(r"[\d\W]+", value):
         return Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
     if not words or re.fullmatch(r"[A-Z]{2,4}", value):
         return Ground(Status.UNCLEAR)  # a code: it may stand for a word of the request
-    told = re.findall(r"\w+", text.lower())
     if any(_akin(word, other) for word in words for other in told):
         return Ground(Status.UNCLEAR)
     if temporal.find(value):
@@ -171,22 +215,57 @@ def _ground_text(value: str, schema: Mapping[str, Any], text: str) -> Ground:
     return Ground(Status.INVENTED)
 
 
-def _ground_moment(value: str, formats: list[str], stated: str | None, text: str) -> Ground:
+def _ground_phrase(
+    value: Any, schema: Schema, text: str, of_kinds: Sequence[Kind]
+) -> Ground | None:
+    """The phrase of the text that a value says in another form; None if no kind knows one."""
+    for kind in of_kinds:
+        stated = kind.stated_format(schema)
+        formats = kind.formats_of(value, stated)
+        if not formats and stated is None:
+            continue
+        phrases = kind.find(text)
+        for phrase in phrases:
+            for reading in phrase.readings():
+                said = next((f for f in formats if kind.says(value, f, reading)), None)
+                if said is None:
+                    continue
+                if stated is not None and kind.write(reading, stated) is not None:
+                    said = stated  # whatever the draft wrote: that is the lesson
+                same = phrase.surface == value
+                right = same and (stated is None or kind.says(value, stated, reading))
+                status = Status.STATED if right else Status.REWORDED
+                copied = same and stated is None
+                return Ground(status, phrase.surface, reading, kind, None if copied else said)
+        if stated is not None:
+            # wrongly written by the model, but only one phrase of the request can be meant
+            meant = [phrase for phrase in phrases if kind.write(phrase, stated) is not None]
+            if len({phrase.surface for phrase in meant}) == 1:
+                only = meant[0]
+                return Ground(Status.REWORDED, only.surface, only, kind, stated, guess=True)
+    return None
+
+
+def _ground_moment(value: str, schema: Schema, text: str) -> Ground:
+    worded = _ground_phrase(value, schema, text, [temporal])
+    if worded is not None:
+        return worded
     phrases = temporal.find(text)
-    for phrase in phrases:
-        if any(temporal.says(value, format, phrase) for format in formats):
-            same = phrase.surface == value
-            return Ground(Status.STATED if same else Status.REWORDED, phrase.surface, phrase)
     surface = find_surface(value, text)
     if surface is not None and not any(surface in p.surface for p in phrases):
         return Ground(Status.STATED, surface)
-    if stated:
-        # wrongly written by the model, but only one phrase of the request can be meant
-        meant = [phrase for phrase in phrases if temporal.tells(phrase, stated)]
-        if len(meant) == 1:
-            return Ground(Status.REWORDED, meant[0].surface, meant[0])
     told = phrases or _tells_numbers(text)
     return Ground(Status.UNCLEAR if told else Status.INVENTED)
+
+
+def _ground_joined(value: str, text: str) -> Ground | None:
+    """A list that is wanted as one text: `apples, pears, plums`; each item must stand there."""
+    joint = next((sign for sign in (", ", ",", "; ", ";", "|") if sign in value), None)
+    items = value.split(joint) if joint else []
+    if len(items) < 2 or any(item != item.strip() or len(item.split()) > 4 for item in items):
+        return None
+    found = _ground_list(items, {}, text, str(joint))
+    return found if found.parts else None
 
 
 def _akin(word: str, other: str) -> bool:

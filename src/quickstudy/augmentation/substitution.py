@@ -13,33 +13,44 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
-from quickstudy.augmentation import temporal, values
-from quickstudy.augmentation.grounding import NUMBER_WORDS, Ground, Status, ground_all, whole
+from quickstudy.augmentation import amounts, contacts, names, numerals, temporal, values
+from quickstudy.augmentation.grounding import Ground, Status, ground_all, whole
+from quickstudy.augmentation.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 from quickstudy.types import Example, Message, Request, Tool, ToolCall
+
+_COPIED: tuple[Kind, ...] = (temporal, amounts, names, contacts)
+
+_TRIES = 3  # candidates for each example wanted
 
 Writer = Callable[[Sequence[tuple[str, Tool, str]]], list[list[str]]]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A value that stands in the request: where in the call, and how in the text."""
+    """A value that stands in the request: where in the call, and how in the text.
+
+    `item`: its place among the items, where the argument is a list or a text that joins one.
+    """
 
     call: int
     name: str
     value: Any
-    schema: Mapping[str, Any]
+    schema: Schema
     ground: Ground
+    item: int | None = None
+    joint: str = ""
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """A replacement: the words for the request, the value for the call, the moment if it is one."""
+    """A replacement: the words for the request, the value for the call, the phrase if it is one."""
 
     words: str
     value: Any
-    moment: datetime | None = None
+    phrase: Phrase | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +74,14 @@ def analyse(request: Request, draft: Sequence[ToolCall]) -> Analysis:
         arguments: dict[str, Any] = {}
         grounds = ground_all(call.arguments, tool.properties if tool else {}, text)
         for name, value in call.arguments.items():
-            raw = tool.properties.get(name) if tool else None
-            schema = raw if isinstance(raw, Mapping) else {}
             found = grounds[name]
             if found.status is Status.INVENTED and tool and droppable(name, tool):
                 continue
             arguments[name] = value
-            if _varies(value, found):
-                slots.append(Slot(number, name, value, schema, found))
-            else:
+            schema = schema_of(tool.properties if tool else {}, name)
+            own = _slots(number, name, value, schema, found)
+            slots += own
+            if not own:
                 staying[name] = value
         kept.append(staying)
         calls.append(ToolCall(call.name, arguments))
@@ -90,7 +100,9 @@ def droppable(name: str, tool: Tool) -> bool:
 def substitute(
     request: Request, analysis: Analysis, count: int, rng: random.Random, write: Writer
 ) -> Iterator[Example]:
-    """Yields up to `count` examples; none if no value stands in the request.
+    """Yields examples, to be taken until `count` hold; none if no value stands in the request.
+
+    Some will be rejected, so there are up to three times as many.
 
     Args:
         write: asks the model for other values: for each (argument, tool, value), alternatives.
@@ -105,18 +117,20 @@ def substitute(
         if asks
         else {}
     )
-    taken = {slot.ground.surface.lower() for slot in analysis.slots}
-    for _ in range(count):
+    own = {slot.ground.surface.lower() for slot in analysis.slots}
+    taken = set(own)
+    for _ in range(_TRIES * count):
         swap: dict[str, Fresh] = {}
         calls = [dict(call.arguments) for call in analysis.calls]
         # longest first: a year inside a date follows the date
         for slot in sorted(analysis.slots, key=_widest_first):
             options = written.get((analysis.calls[slot.call].name, slot.name, str(slot.value)), [])
-            fresh = _follow(slot, swap) or _fresh(slot, options, taken, rng)
-            if fresh is not None:
-                swap.setdefault(slot.ground.surface, fresh)
-                taken.add(fresh.words.lower())
-                calls[slot.call][slot.name] = fresh.value
+            used = own | {fresh.words.lower() for fresh in swap.values()}
+            made = _follow(slot, swap) or _fresh(slot, options, taken, used, rng)
+            if made is not None and not (slot.joint and slot.joint in str(made.value)):
+                swap.setdefault(slot.ground.surface, made)
+                taken.add(made.words.lower())
+                _put(calls[slot.call], slot, made.value)
         words = {surface: fresh.words for surface, fresh in swap.items()}
         # a value kept as the draft has it may tell the user's other values in passing
         for kept, arguments in zip(analysis.kept, calls, strict=True):
@@ -131,19 +145,42 @@ def substitute(
         )
 
 
+def _slots(call: int, name: str, value: Any, schema: Schema, found: Ground) -> list[Slot]:
+    """The slots of one argument: one, or one for each item; none if it cannot be varied."""
+    if not found.parts:
+        return [Slot(call, name, value, schema, found)] if _varies(value, found) else []
+    items = value.split(found.joint) if found.joint else value
+    inner = schema if found.joint else items_of(schema)
+    each = list(zip(items, found.parts, strict=True))
+    if not all(_varies(item, part) for item, part in each):
+        return []
+    return [
+        Slot(call, name, item, inner, part, place, found.joint)
+        for place, (item, part) in enumerate(each)
+    ]
+
+
 def _varies(value: Any, found: Ground) -> bool:
-    if isinstance(value, list) or not found.surface:
-        return False
     if found.phrase is not None:
-        return found.phrase.moment is not None
-    return found.status is Status.STATED and not isinstance(value, bool)
+        return found.phrase.meaning is not None
+    return found.status is Status.STATED and bool(found.surface) and not isinstance(value, bool)
+
+
+def _put(arguments: dict[str, Any], slot: Slot, value: Any) -> None:
+    if slot.item is None:
+        arguments[slot.name] = value
+        return
+    was = arguments[slot.name]
+    items = was.split(slot.joint) if isinstance(was, str) else list(was)
+    items[slot.item] = value
+    arguments[slot.name] = slot.joint.join(map(str, items)) if isinstance(was, str) else items
 
 
 def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, Tool, str]]:
     asks = []
     for slot in analysis.slots:
         tool = request.tool(analysis.calls[slot.call].name)
-        text = isinstance(slot.value, str) and _phrase(slot) is None
+        text = isinstance(slot.value, str) and _phrased(slot) is None
         if tool and text and values.needs_model(slot.value, slot.schema, count):
             ask = (slot.name, tool, str(slot.value))
             if ask not in asks:
@@ -151,12 +188,19 @@ def _asks(request: Request, analysis: Analysis, count: int) -> list[tuple[str, T
     return asks
 
 
-def _phrase(slot: Slot) -> temporal.Phrase | None:
-    """The date or time a slot is, also where it was copied in no format known here."""
-    phrase, surface = slot.ground.phrase, slot.ground.surface
-    if phrase is None and slot.value == surface:
-        phrase = next((p for p in temporal.find(surface) if p.surface == surface), None)
-    return phrase if phrase and phrase.moment is not None else None
+def _phrased(slot: Slot) -> tuple[Phrase, Kind, Format | None] | None:
+    """The phrase a slot is, also where it was copied in no format known; then without format."""
+    found = slot.ground
+    if found.phrase is not None and found.kind is not None:
+        return (found.phrase, found.kind, found.format) if found.phrase.meaning else None
+    if slot.value != found.surface or "enum" in slot.schema:
+        return None
+    for kind in _COPIED:
+        for phrase in kind.find(found.surface):
+            whole_value = phrase.surface == found.surface and phrase.meaning is not None
+            if whole_value and (kind is not names or names.expected(slot.schema, phrase)):
+                return phrase, kind, None
+    return None
 
 
 def _widest_first(slot: Slot) -> tuple[int, bool]:
@@ -169,8 +213,9 @@ def _follow(slot: Slot, swap: Mapping[str, Fresh]) -> Fresh | None:
     if surface in swap:
         return _again(slot, swap[surface])
     for longer, fresh in swap.items():
-        if re.search(whole(surface), longer) and fresh.moment is not None:
-            year = str(fresh.moment.year)
+        moment = fresh.phrase and fresh.phrase.meaning
+        if isinstance(moment, datetime) and re.search(whole(surface), longer):
+            year = str(moment.year)
             if re.fullmatch(r"\d{4}", surface) and year in fresh.words:
                 return Fresh(year, int(year) if isinstance(slot.value, int) else year)
     return None
@@ -178,53 +223,48 @@ def _follow(slot: Slot, swap: Mapping[str, Fresh]) -> Fresh | None:
 
 def _again(slot: Slot, fresh: Fresh) -> Fresh:
     """The same fresh words, as this slot writes them."""
-    if fresh.moment is not None and slot.ground.phrase is not None:
-        return Fresh(fresh.words, _formatted(slot, fresh.words, fresh.moment), fresh.moment)
+    if fresh.phrase is not None and slot.ground.kind is not None:
+        return _written(slot.ground.kind, slot.ground.format, fresh.phrase) or fresh
     if isinstance(slot.value, str):
         return Fresh(fresh.words, fresh.words)
     return fresh
 
 
-def _fresh(slot: Slot, written: list[str], taken: set[str], rng: random.Random) -> Fresh | None:
-    """Another value and its words; None if there is none, and then both stay as they are."""
-    surface, phrase = slot.ground.surface, _phrase(slot)
-    if phrase is not None:
-        told = temporal.fresh(phrase, rng)
-        return told and Fresh(told[0], _formatted(slot, *told), told[1])
+def _written(kind: Kind, format: Format | None, phrase: Phrase) -> Fresh | None:
+    """The phrase with its value in this format; a copy of its words where there is none."""
+    value = phrase.surface if format is None else kind.write(phrase, format)
+    return None if value is None else Fresh(phrase.surface, value, phrase)
+
+
+def _fresh(
+    slot: Slot, written: list[str], taken: set[str], used: set[str], rng: random.Random
+) -> Fresh | None:
+    """Another value and its words; None if there is none, and then both stay as they are.
+
+    Args:
+        taken: words of other examples, avoided where there are others.
+        used: words of this example and of the user's own, never taken again.
+    """
+    phrased = _phrased(slot)
+    if phrased is not None:
+        phrase, kind, format = phrased
+        tries = (kind.fresh(phrase, rng) for _ in range(8))
+        told = [made for made in tries if made is not None and made.surface.lower() not in used]
+        told.sort(key=lambda made: made.surface.lower() in taken)
+        return next((f for made in told if (f := _written(kind, format, made))), None)
     if isinstance(slot.value, str):
         text = values.fresh_text(slot.value, slot.schema, written, taken, rng)
-        if text is None:
-            return None
-        if "enum" in slot.schema:
-            same_letters = {str.upper: surface.isupper(), str.title: surface.istitle()}
-            if surface != slot.value:
-                for write, fits in same_letters.items():
-                    if fits:
-                        return Fresh(write(text), text)
-            return Fresh(text, text)
-        return Fresh(text, text)
+        return None if text is None else Fresh(text, text)
     number = values.fresh_number(slot.value, slot.schema, rng)
-    return Fresh(_number_like(surface, number), number)
-
-
-def _formatted(slot: Slot, words: str, moment: datetime) -> str:
-    # in the format the schema states, whatever the draft wrote: that is the lesson
-    stated = temporal.stated_format(slot.schema)
-    if stated is None and slot.value == slot.ground.surface:
-        return words  # it was copied, and copying is what practice must teach
-    if stated is None:
-        phrase = slot.ground.phrase
-        said = temporal.formats_of(str(slot.value), None)
-        stated = next(f for f in said if phrase and temporal.says(str(slot.value), f, phrase))
-    return moment.strftime(stated)
+    return Fresh(_number_like(slot.ground.surface, number), number)
 
 
 def _number_like(surface: str, number: int | float) -> str:
     if "," in surface:
         return f"{number:,}"
     in_words = surface.isalpha() or "-" in surface[1:]
-    spelt = {float(value): word for word, value in NUMBER_WORDS.items()}
-    return spelt.get(number, str(number)) if in_words else str(number)
+    spelt = numerals.spell(Fraction(number)) if in_words else None
+    return spelt or str(number)
 
 
 def _told(message: Message, words: Mapping[str, str]) -> Message:

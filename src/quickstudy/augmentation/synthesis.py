@@ -199,6 +199,8 @@ class _Workshop:
         wanted = self.settings.examples
         made = substitute(self.request, analysis, wanted, self.rng, self.author.values)
         for example in made:
+            if len(self.into.examples) == wanted:
+                break
             self.into.file(
                 example, reject(example, self.request, self.into.examples, analysis.kept)
             )
@@ -213,6 +215,8 @@ class _Workshop:
         analysis = analyse(self.request, self.draft.reply.tool_calls)
         wanted = self.settings.examples
         for made in substitute(request, analysis, wanted, self.rng, self.author.values):
+            if len(self.into.examples) == wanted:
+                break
             *messages, answer = made.messages
             example = Example(tuple(messages), (), "substitution", answer.content)
             self.into.file(example, None if words.strip() else "the teacher says nothing")

@@ -2,7 +2,8 @@
 
 `March 25th, 2023` in a request and `2023-03-25` in a call are the same day: this module knows
 it, and can write another day in both styles. Phrases that depend on today ("tomorrow") are
-found, so that a value near them is not called invented, but never rewritten. No model.
+found, so that a value near them is not called invented, but never rewritten. A kind as in
+`phrases.py`; its formats are strftime's.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
-import dateparser
+from quickstudy.augmentation.phrases import Phrase
 
-Kind = Literal["date", "time", "relative"]
+Kind = Literal["date", "time", "month", "relative"]
 
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?"
     r"|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _HOURS = "twelve one two three four five six seven eight nine ten eleven".split()
 _PARTS = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20, "twenty-five": 25}
 _HOUR_WORD = f"(?:{'|'.join(_HOURS)})"
@@ -42,10 +44,11 @@ _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("time", rf"(?:half|(?:a )?quarter|{_MINUTES}) (?:past|to) (?:{_HOUR_WORD}|\d{{1,2}}){_PART}"),
     ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}}) o'clock{_PART}"),
     ("time", rf"(?:{_HOUR_WORD}|\d{{1,2}}) in the (?:morning|afternoon|evening)"),
+    ("month", rf"{_MONTH},? \d{{4}}"),
     ("relative", r"today|tonight|tomorrow|yesterday|now|noon|midnight|morning|afternoon|evening"),
     ("relative", r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|weekend"),
     ("relative", r"(?:this|next|last|past|coming|\d+|few) (?:hour|day|week|month|quarter|year)s?"),
-    ("relative", rf"{_MONTH}(?: \d{{4}})?|(?:19|20)\d\d"),
+    ("relative", rf"{_MONTH}|(?:19|20)\d\d"),
 )  # fmt: skip
 _FIND = re.compile(
     "|".join(rf"(?P<{kind}{i}>(?<!\w)(?:{p})(?!\w))" for i, (kind, p) in enumerate(_PATTERNS)),
@@ -53,7 +56,8 @@ _FIND = re.compile(
 )
 _DATE_FORMATS = (
     "%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
-    "%Y%m%d", "%m-%d", "%d-%m", "%m/%d", "%d/%m", "%B %d, %Y", "%B %d", "%d %B %Y",
+    "%Y%m%d", "%Y-%m", "%m/%Y", "%B %Y", "%m-%d", "%d-%m", "%m/%d", "%d/%m",
+    "%B %d, %Y", "%B %d", "%d %B %Y",
 )  # fmt: skip
 _TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I %p", "%I:%M%p", "%I%p")
 _SLASHED = re.compile(r"(\d{1,2})([/.])(\d{1,2})[/.](\d{4})")
@@ -63,23 +67,21 @@ _STATED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Phrase:
-    """A date or time as it stands in a text. `moment` is None where it depends on today."""
-
-    surface: str
-    kind: Kind
-    moment: datetime | None
-
-
-def find(text: str) -> list[Phrase]:
-    """All dates and times in a text, left to right."""
+@lru_cache(maxsize=256)
+def _found(text: str) -> tuple[Phrase, ...]:
     phrases = []
     for match in _FIND.finditer(text):
         kind: Any = str(match.lastgroup).rstrip("0123456789")
         surface = match.group()
-        phrases.append(Phrase(surface, kind, _moment(surface, kind)))
-    return phrases
+        moment = _moment(surface, kind)
+        also = _twelve_hours_on(moment) if kind == "time" and _two_readings(surface) else None
+        phrases.append(Phrase(surface, kind, moment, also))
+    return tuple(phrases)
+
+
+def find(text: str) -> list[Phrase]:
+    """All dates and times in a text, left to right. Their meaning is a `datetime`."""
+    return list(_found(text))
 
 
 def stated_format(schema: Mapping[str, Any]) -> str | None:
@@ -98,15 +100,16 @@ def stated_format(schema: Mapping[str, Any]) -> str | None:
         format = _strftime(stated.group().rstrip(" ,.:-/"))
         return format if _readable(format) else None
     for phrase in find(description):
-        if phrase.kind != "relative" and phrase.surface[0].isdigit():
+        if phrase.kind in ("date", "time") and phrase.surface[0].isdigit():
             formats = [f for f in (*_DATE_FORMATS, *_TIME_FORMATS) if _parses(phrase.surface, f)]
             if len(formats) == 1:
                 return formats[0]
     return None
 
 
-def formats_of(value: str, stated: str | None) -> list[str]:
-    """The formats a call's value can be read in; only the stated one where it fits."""
+def formats_of(value: Any, stated: str | None) -> list[str]:
+    if not isinstance(value, str):
+        return []
     if stated and _parses(value, stated):
         return [stated]
     return [f for f in (*_DATE_FORMATS, *_TIME_FORMATS) if _parses(value, f)]
@@ -117,50 +120,86 @@ def tells(phrase: Phrase, format: str) -> bool:
 
     A format of both day and time needs two phrases, so no single one tells it.
     """
-    if phrase.moment is None:
+    if phrase.meaning is None:
         return False
-    day = any(code in format for code in ("%d", "%m", "%B", "%Y"))
+    day = any(code in format for code in ("%d", "%m", "%b", "%B", "%y", "%Y"))
     time = any(code in format for code in ("%H", "%I"))
-    if "%Y" in format and not re.search(r"\d{4}", phrase.surface):
+    if any(code in format for code in ("%y", "%Y")) and not re.search(r"\d{4}", phrase.surface):
         return False
-    return not (day and time) and phrase.kind == ("date" if day else "time")
-
-
-def says(value: str, format: str, phrase: Phrase) -> bool:
-    """Whether a call's value, read in this format, is the phrase's moment."""
-    if not tells(phrase, format):
+    if phrase.kind == "month" and any(code in format for code in ("%d", "%j")):
         return False
-    assert phrase.moment is not None
-    return phrase.moment.strftime(format) == datetime.strptime(value, format).strftime(format)
+    kinds = ("date", "month") if day else ("time",)
+    return day != time and phrase.kind in kinds
 
 
-def fresh(phrase: Phrase, rng: random.Random) -> tuple[str, datetime] | None:
+def says(value: Any, format: str, phrase: Phrase) -> bool:
+    if not isinstance(value, str) or not tells(phrase, format) or not _parses(value, format):
+        return False
+    return write(phrase, format) == datetime.strptime(value, format).strftime(format)
+
+
+def write(phrase: Phrase, format: str) -> str | None:
+    return phrase.meaning.strftime(format) if tells(phrase, format) else None
+
+
+def fresh(phrase: Phrase, rng: random.Random) -> Phrase | None:
     """Another moment of the same kind, and the phrase that tells it in the same style.
 
     The words are read again and must say one moment, another than before; None if no try does.
     """
-    assert phrase.moment is not None
+    if phrase.meaning is None:
+        return None
+    literal = find(phrase.surface)[0].meaning == phrase.meaning
     for _ in range(20):
         try:
-            words = _like(phrase, _other(phrase, rng))
-        except (OverflowError, ValueError):  # at the ends of the calendar
+            again = _told(phrase, _other(phrase, rng))
+        except OverflowError:  # at the end of the calendar
             continue
-        again = find(words)
-        if len(again) == 1 and again[0].surface == words and again[0].kind == phrase.kind:
-            moment = again[0].moment
-            if moment is not None and moment != phrase.moment:
-                return words, moment
+        # in the reading in which the phrase itself is taken
+        readings = [] if again is None else list(again.readings())
+        for reading in readings[:1] if literal else readings[1:]:
+            if reading.meaning not in (None, phrase.meaning, phrase.also):
+                return reading
     return None
 
 
+def spoken(value: Any, format: str, like: Phrase | None) -> str | None:
+    """The moment in the words of `like`, else as `March 25th, 2023` or `9:30 pm`."""
+    if not isinstance(value, str) or not _parses(value, format):
+        return None
+    moment = datetime.strptime(value, format)
+    default = [find(words)[0] for words in ("March 25th, 2023", "March 5th", "May 2023", "9:30 pm")]
+    yearly = bool(re.search("%[Yy]", format))
+    for style in (like, *default) if like is not None else default:
+        exact = ("%d" in format) == (style.kind == "date")
+        if exact and tells(style, format) and bool(re.search(r"\d{4}", style.surface)) == yearly:
+            told = _told(style, moment)
+            if told is not None and says(value, format, told):
+                return told.surface
+    return None
+
+
+def _told(phrase: Phrase, moment: datetime) -> Phrase | None:
+    """The phrase of this moment in the style of another; None if its words say more or less."""
+    try:
+        words = _like(phrase, moment)
+    except (OverflowError, ValueError):  # at the ends of the calendar
+        return None
+    again = find(words)
+    good = len(again) == 1 and again[0].surface == words and again[0].kind == phrase.kind
+    return again[0] if good else None
+
+
 def _other(phrase: Phrase, rng: random.Random) -> datetime:
-    assert phrase.moment is not None
+    was: datetime = phrase.meaning
+    if phrase.kind == "month":
+        return (was + timedelta(days=31 * rng.randint(1, 30))).replace(day=1)
     if phrase.kind == "date":
-        return phrase.moment + timedelta(days=rng.randint(20, 330))
+        return was + timedelta(days=rng.randint(20, 330))
     if _in_words(phrase.surface):
-        return phrase.moment + timedelta(hours=rng.randint(1, 3))
-    step = 60 if phrase.moment.minute == 0 else 5
-    return phrase.moment + timedelta(minutes=step * rng.randint(1, 600 // step))
+        return was + timedelta(hours=rng.randint(1, 3))
+    step = 60 if was.minute == 0 else 5
+    return was + timedelta(minutes=step * rng.randint(1, 600 // step))
 
 
 def _moment(surface: str, kind: Kind) -> datetime | None:
@@ -168,6 +207,9 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
         return None
     if kind == "time":
         return _time(surface)
+    if kind == "month":
+        month, _, year = surface.replace(",", "").rpartition(" ")
+        return datetime(int(year), _MONTHS.index(month[:3].lower()) + 1, 1) if int(year) else None
     order = "YMD"
     slashed = _SLASHED.fullmatch(surface)
     if slashed:
@@ -178,6 +220,8 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
 
     def digits(match: re.Match[str]) -> str:
         return str(_ORDINALS.index(match.group().lower()) + 1)
+
+    import dateparser  # it takes long to load
 
     return dateparser.parse(
         re.sub(_ORDINAL, digits, surface, flags=re.IGNORECASE),
@@ -208,6 +252,18 @@ def _time(surface: str) -> datetime | None:
     if not 0 <= total < 1440 or int(minute or 0) > 59 or int(second or 0) > 59:
         return None
     return datetime(2000, 1, 1, total // 60, total % 60, int(second or 0))
+
+
+def _two_readings(surface: str) -> bool:
+    """Whether nothing says which half of the day: `half past nine`, `9:30`, not `09:30`."""
+    if re.search(r"[ap]\.?m\b|morning|afternoon|evening|night", surface, re.IGNORECASE):
+        return False
+    hour = re.match(r"\d+(?=:)", surface)
+    return hour is None or (surface[0] != "0" and int(hour.group()) <= 12)
+
+
+def _twelve_hours_on(moment: datetime | None) -> datetime | None:
+    return moment and moment.replace(hour=(moment.hour + 12) % 24)
 
 
 def _like(phrase: Phrase, moment: datetime) -> str:

@@ -8,14 +8,23 @@ that were knowingly left as the draft has them (`kept`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rapidfuzz import fuzz
 
 from quickstudy import toolcalls
 from quickstudy.augmentation import temporal
-from quickstudy.augmentation.grounding import Status, ground, numbers
+from quickstudy.augmentation.grounding import (
+    Ground,
+    Status,
+    ground,
+    ground_all,
+    numbers,
+    surfaces,
+    whole,
+)
+from quickstudy.augmentation.phrases import Schema, items_of, schema_of
 from quickstudy.types import Example, Request, Tool, ToolCall
 
 REFUSAL = re.compile(
@@ -75,7 +84,7 @@ def _ungrounded(
     call: ToolCall, tool: Tool, text: str, asked: str, exempt: Collection[str]
 ) -> str | None:
     for name, value in call.arguments.items():
-        schema = _mapping(tool.properties.get(name))
+        schema = schema_of(tool.properties, name)
         found = ground(value, schema, text)
         if name in exempt:
             if _stated(value, schema, asked) and not _stated(value, schema, text):
@@ -83,28 +92,33 @@ def _ungrounded(
             continue
         if found.status in (Status.INVENTED, Status.UNCLEAR):
             return f"its request does not state {name} = {value!r}"
-        if found.phrase is not None and not _says(value, schema, found.phrase):
-            return f"{name} = {value!r} is not {found.phrase.surface!r} in the format wanted"
-        exact = found.status is Status.STATED and isinstance(value, str)
-        if exact and "enum" not in schema and found.surface != value:
+        wrong = _misspelt(name, value, schema, found)
+        if wrong is not None:
+            return wrong
+    return None
+
+
+def _misspelt(name: str, value: Any, schema: Schema, found: Ground) -> str | None:
+    """What is wrong with the form of a value that its request does state."""
+    if found.parts:
+        inner = schema if found.joint else items_of(schema)
+        items = value.split(found.joint) if found.joint else value
+        wrong = (_misspelt(name, i, inner, p) for i, p in zip(items, found.parts, strict=True))
+        return next((reason for reason in wrong if reason), None)
+    phrase, kind = found.phrase, found.kind
+    # `ground` also finds what a draft wrote wrongly
+    if phrase is not None and kind is not None and found.format is not None:
+        if not kind.says(value, found.format, phrase):
+            return f"{name} = {value!r} is not {phrase.surface!r} in the format wanted"
+    elif found.status is Status.STATED and isinstance(value, str) and "enum" not in schema:
+        number = schema.get("type") in ("number", "integer")
+        if found.surface != value and not number:
             return f"{name}: {value!r} is spelt {found.surface!r} in its request"
     return None
 
 
-def _stated(value: Any, schema: Mapping[str, Any], text: str) -> bool:
+def _stated(value: Any, schema: Schema, text: str) -> bool:
     return ground(value, schema, text).status is Status.STATED
-
-
-def _says(value: Any, schema: Mapping[str, Any], phrase: temporal.Phrase) -> bool:
-    """Whether the value is the phrase's moment; `ground` also finds what a draft wrote wrongly."""
-    stated = temporal.stated_format(schema)
-    if value == phrase.surface and stated is None:
-        return True
-    return any(
-        temporal.says(value, f, phrase)
-        for f in temporal.formats_of(value, stated)
-        if stated in (None, f)
-    )
 
 
 def _too_near(example: Example, request: Request) -> str | None:
@@ -113,9 +127,12 @@ def _too_near(example: Example, request: Request) -> str | None:
     for call in example.tool_calls:
         tool = request.tool(call.name)
         for name, value in call.arguments.items():
-            schema = _mapping(tool.properties.get(name) if tool else None)
-            free = "enum" not in schema and not isinstance(value, bool)
-            if free and ground(value, schema, request.user_text).status is Status.STATED:
+            schema = schema_of(tool.properties if tool else {}, name)
+            if "enum" in schema or isinstance(value, bool):
+                continue
+            found = ground(value, schema, request.user_text)
+            there = found.status in (Status.STATED, Status.REWORDED)
+            if there and not _misspelt(name, value, schema, found):
                 return f"{name} = {value!r} is the user's own value"
     return None
 
@@ -124,8 +141,14 @@ def _says_more(example: Example, request: Request) -> str | None:
     """A request that states what its call leaves out would teach leaving stated things out."""
     values = str([list(call.arguments.values()) for call in example.tool_calls])
     told = {value for _, value in numbers(values)}
+    left = example.user_text
+    for call in example.tool_calls:
+        tool = request.tool(call.name)
+        found = ground_all(call.arguments, tool.properties if tool else {}, example.user_text)
+        for surface in sorted(surfaces(found.values()), key=len, reverse=True):
+            left = re.sub(whole(surface), " … ", left)  # `an hour and 15 minutes` for 75
     dated = any(phrase for phrase in temporal.find(values))
-    for surface, value in numbers(example.user_text):
+    for surface, value in numbers(left):
         if value not in told and not dated:
             return f"its request states {surface!r} and its call does not"
     for call in example.tool_calls:
@@ -139,7 +162,3 @@ def _says_more(example: Example, request: Request) -> str | None:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
