@@ -35,7 +35,7 @@ def _key(call: ToolCall, tools: Sequence[Tool]) -> str:
 
 def _normal(value: Any, schema: object) -> Any:
     """The value as its schema type reads it: `"5"` is 5 for an integer, 5.0 is 5 for a number."""
-    kind = _kind(schema)
+    kind = type_of(schema)
     if isinstance(value, str):
         if kind in ("integer", "number"):
             for read_number in (int, float):  # int first: floats round long numbers
@@ -64,7 +64,7 @@ def _number(value: int | float) -> int | float:
     return int(value) if math.isfinite(value) and value == int(value) else value
 
 
-def _kind(schema: object) -> object:
+def type_of(schema: object) -> object:
     """The schema's type; of `["integer", "null"]` and `anyOf` with null the other one."""
     if not isinstance(schema, Mapping):
         return None

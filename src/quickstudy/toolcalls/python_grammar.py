@@ -143,8 +143,10 @@ class _Rules:
             allowed = True
         if allowed is False:
             return ""
-        return f'PY_KEY "=" {self.value(allowed, root)}' if keyword else (
-            f'py_text ": " {self.value(allowed, root)}'
+        return (
+            f'PY_KEY "=" {self.value(allowed, root)}'
+            if keyword
+            else (f'py_text ": " {self.value(allowed, root)}')
         )
 
 

@@ -28,7 +28,7 @@ _JSON_WORDS = {"true": True, "false": False, "null": None}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-class _Unreadable(ValueError):
+class _UnreadableError(ValueError):
     pass
 
 
@@ -78,7 +78,7 @@ def _list(text: str, start: int, listed: dict[str, Tool]) -> tuple[list[ToolCall
         if text[position : position + 1] == ",":
             position = _skip(_SPACE, text, position + 1)
         elif text[position : position + 1] not in ("]", ""):
-            raise _Unreadable("neither a comma nor the end")
+            raise _UnreadableError("neither a comma nor the end")
         if text[position : position + 1] in ("]", ""):
             return calls, min(position + 1, len(text))
 
@@ -86,16 +86,16 @@ def _list(text: str, start: int, listed: dict[str, Tool]) -> tuple[list[ToolCall
 def _call(text: str, start: int, listed: dict[str, Tool]) -> tuple[ToolCall, int]:
     match = _NAME.match(text, start)
     if not match:
-        raise _Unreadable("no name")
+        raise _UnreadableError("no name")
     name = json.loads(match[0]) if match[0].startswith('"') else match[0]
     opened = _skip(_SPACE, text, match.end())
     if text[opened : opened + 1] != "(":
-        raise _Unreadable("no call")
+        raise _UnreadableError("no call")
     if name == "print" and name not in listed:
         call, end = _call(text, _skip(_SPACE, text, opened + 1), listed)
         end = _skip(_SPACE, text, end)
         if text[end : end + 1] != ")":
-            raise _Unreadable("print of more than a call")
+            raise _UnreadableError("print of more than a call")
         return call, end + 1
     parts, end = _parts(text, opened)
     name = _listed_name(name, listed)
@@ -112,7 +112,8 @@ def _listed_name(name: str, listed: dict[str, Tool]) -> str:
 
 def _parts(text: str, opened: int) -> tuple[list[str], int]:
     """The texts between the commas of a bracket, and where the bracket ends."""
-    parts, begin, position, expected = [], opened + 1, opened, [""]
+    parts: list[str] = []
+    begin, position, expected = opened + 1, opened, [""]
     while position < len(text):
         letter = text[position]
         if letter in "\"'":
@@ -132,7 +133,7 @@ def _parts(text: str, opened: int) -> tuple[list[str], int]:
         elif letter == "," and len(expected) == 2:
             parts.append(text[begin : position - 1])
             begin = position
-    raise _Unreadable("the bracket does not end")
+    raise _UnreadableError("the bracket does not end")
 
 
 def _arguments(parts: list[str], tool: Tool | None) -> dict[str, Any]:
@@ -145,12 +146,12 @@ def _arguments(parts: list[str], tool: Tool | None) -> dict[str, Any]:
         elif index < len(order):
             name = order[index]
         else:
-            raise _Unreadable("an argument without a name")
+            raise _UnreadableError("an argument without a name")
         if name in arguments:
-            raise _Unreadable("an argument twice")
+            raise _UnreadableError("an argument twice")
         arguments[name] = _literal(part[key.end() if key else 0 :])
     if nesting(arguments) > MAX_NESTING:
-        raise _Unreadable("nested too deep")
+        raise _UnreadableError("nested too deep")
     return arguments
 
 
@@ -166,7 +167,7 @@ def _literal(text: str) -> Any:
         try:
             return _json(json.loads(text, parse_constant=_refuse))
         except ValueError as error:
-            raise _Unreadable(f"no literal: {text[:40]!r}") from error
+            raise _UnreadableError(f"no literal: {text[:40]!r}") from error
 
 
 def _refuse(constant: str) -> Any:
@@ -177,7 +178,7 @@ def _json(value: Any) -> Any:
     """A Python literal as a JSON value."""
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            raise _Unreadable("a key that is no text")
+            raise _UnreadableError("a key that is no text")
         return {_json(key): _json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_json(item) for item in value]
@@ -187,7 +188,7 @@ def _json(value: Any) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    raise _Unreadable(f"{type(value).__name__} is no JSON")
+    raise _UnreadableError(f"{type(value).__name__} is no JSON")
 
 
 def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:

@@ -54,7 +54,7 @@ def _places(
 ) -> Iterator[tuple[CallFormat, list[_Found]]]:
     """Where calls may stand, what is marked most clearly first."""
     for kind in ("mistral", "mistral-args"):
-        yield kind, [hit for hit in found if hit.kind == kind]  # type: ignore[misc]
+        yield kind, [hit for hit in found if hit.kind == kind]
     objects = [hit for hit in found if hit.kind in ("json", "llama")]
     yield "tagged", _inside(_TAGGED, blanked, objects)
     yield "fenced", _inside(_FENCED, blanked, objects)
@@ -87,7 +87,8 @@ def _inside(markup: re.Pattern[str], blanked: str, hits: list[_Found]) -> list[_
 
 def _words(text: str, hits: list[_Found]) -> str:
     """What is left of the text without the calls and the separators between them."""
-    words, end = [], 0
+    words: list[str] = []
+    end = 0
     for hit in hits:
         between = text[end : hit.start]
         if not (words and _BETWEEN.fullmatch(between)):

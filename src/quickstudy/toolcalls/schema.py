@@ -97,7 +97,7 @@ def _unevaluated_properties(
         )
 
 
-_Validator = extend(
+_Validator = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {
         "pattern": _pattern,
