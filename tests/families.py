@@ -12,13 +12,13 @@ import torch
 import transformers
 from gguf import GGUFWriter
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import GemmaTokenizer, PreTrainedTokenizerFast
 
 TEMPLATES = Path(__file__).parent / "templates"
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LLAMA = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
           "<|python_tag|>")  # fmt: skip
-_GEMMA = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
+_GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>")
 _MISTRAL = ("<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]",
             "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]")  # fmt: skip
 _TAGS = ("<tool_call>", "</tool_call>")
@@ -34,6 +34,16 @@ class Family(NamedTuple):
     plain: tuple[str, ...] = ()  # added tokens that are not special
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
+        template = (TEMPLATES / f"{self.template}.jinja").read_text()
+        if self.template.startswith("gemma"):  # sentencepiece: letters, and bytes for all others
+            tokens = [*self.control, *(f"<0x{i:02X}>" for i in range(256))]
+            tokens += ["\u2581", *map(chr, range(33, 127)), "th"]
+            return GemmaTokenizer(
+                vocab={token: i for i, token in enumerate(tokens)},
+                merges=[("t", "h")],
+                extra_special_tokens=list(self.control[5:]),
+                chat_template=template,
+            )
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         vocabulary = {letter: i for i, letter in enumerate([*alphabet, "th"])}
         tokenizer = Tokenizer(models.BPE(vocabulary, [("t", "h")]))
@@ -46,7 +56,7 @@ class Family(NamedTuple):
             eos_token=self.eos,
             bos_token=self.bos,
             pad_token=self.control[0],
-            chat_template=(TEMPLATES / f"{self.template}.jinja").read_text(),
+            chat_template=template,
         )
 
 
@@ -138,14 +148,13 @@ def save_gguf(path: Path, architecture: str, told: str | None = None) -> Any:
         writer.add_rope_dimension_count(head)
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    control = gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model("llama" if architecture == "gemma3" else "gpt2")
     writer.add_token_list(tokens)
-    writer.add_token_types([
-        control[0] if t in family.control else control[1] if t in family.plain
-        else gguf.TokenType.NORMAL for t in tokens
-    ])  # fmt: skip
-    writer.add_token_merges(["t h"])
+    writer.add_token_types([_token_type(token, family) for token in tokens])
+    if architecture == "gemma3":
+        writer.add_token_scores([-float(i) for i in range(len(tokens))])
+    else:
+        writer.add_token_merges(["t h"])
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
     if family.bos:
@@ -171,3 +180,13 @@ def save_gguf(path: Path, architecture: str, told: str | None = None) -> Any:
     return made
 
 
+
+
+def _token_type(token: str, family: Family) -> gguf.TokenType:
+    if token == "<unk>":
+        return gguf.TokenType.UNKNOWN
+    if token in family.control:
+        return gguf.TokenType.CONTROL
+    if token in family.plain:
+        return gguf.TokenType.USER_DEFINED
+    return gguf.TokenType.BYTE if token.startswith("<0x") else gguf.TokenType.NORMAL
