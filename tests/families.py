@@ -180,8 +180,6 @@ def save_gguf(path: Path, architecture: str, told: str | None = None) -> Any:
     return made
 
 
-
-
 def _token_type(token: str, family: Family) -> gguf.TokenType:
     if token == "<unk>":
         return gguf.TokenType.UNKNOWN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from families import ARCHITECTURES, FAMILIES, network, save_folder, save_gguf, save_in_hub_cache
 from torch import Tensor
 
 from quickstudy.config import ModelConfig
@@ -17,8 +17,6 @@ from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.learning.lora import Adapter
 from quickstudy.model import LanguageModel, Prefix
 from quickstudy.types import Request
-
-from families import ARCHITECTURES, FAMILIES, network, save_folder, save_gguf, save_in_hub_cache
 
 pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
 IDS = [int(i) for i in torch.randint(0, 256, (60,), generator=torch.Generator().manual_seed(5))]

@@ -141,7 +141,7 @@ class TestRender:
         )
         told = [{"role": "user", "content": "x"}, {"role": "tool", "content": "y"}]
         told.append({"role": "assistant", "content": "z"})
-        with pytest.raises(RequestError, match="refuses the messages: no tool$"):
+        with pytest.raises(RequestError, match=r"refuses the messages: no tool$"):
             with_template(tiny, refusing).render(Request.parse(told).messages, ())
 
 

@@ -50,9 +50,7 @@ def main(spec: str) -> None:
     for text in ASKED:
         request = Request.parse(text, TOOLS)
         context = model.prefill(request)
-        grammar = toolcalls.grammar(
-            request.tools, model.single_tokens, formats=model.call_formats
-        )
+        grammar = toolcalls.grammar(request.tools, model.single_tokens, formats=model.call_formats)
         for constrained in (False, True):
             (said,) = decoder.decode(
                 context.prefix,

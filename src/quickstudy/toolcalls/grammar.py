@@ -128,7 +128,7 @@ def _thinking(start: ReasoningStart, special: Mapping[str, int]) -> list[str]:
     if reasoning.CLOSE in special:  # no text can hold that token, so the text ends before it
         block = [f"thought: THOUGHT? {ended} /\\n*/", r"THOUGHT: /(.|\n)+/"]
     else:
-        block = ["thought[lazy]: /(.|\\n)*<\\/think>\\n*/"]
+        block = [r"thought: until /\n*/", r"until[lazy]: /(.|\n)*<\/think>/"]
     first = "thought answer" if start == "opened" else f"({opened} thought)? answer"
     return [f"start: {first}", *block]
 

@@ -15,7 +15,7 @@ from jsonschema_specifications import REGISTRY
 
 from quickstudy.types import Tool, ToolCall
 
-PATTERN_SECONDS = 0.2  # a pattern like (a+)+$ takes longer than anybody lives on a wrong value
+PATTERN_SECONDS = 0.2  # a pattern like (a|aa)+$ takes longer than anybody lives on a wrong value
 
 
 def problem(call: ToolCall, tools: Sequence[Tool]) -> str | None:
