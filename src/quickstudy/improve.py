@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quickstudy import repair, toolcalls
@@ -177,7 +177,7 @@ class Improver:
         turn = self.model.turn(draft.context, messages, draft.call_format)
         if turn is None:
             raise NoExamples("with practice in it, the prompt does not begin with the prefix")
-        return Context(draft.context.request, draft.context.prefix, tuple(turn))
+        return replace(draft.context, turn=tuple(turn))
 
     def _answer(self, context: Context, draft: Draft, record: _Record, deadline: Deadline) -> Reply:
         """Decodes the final answer under practice.
