@@ -134,9 +134,15 @@ class TestRender:
         assert text == "<|im_start|>user\nLight in the attic!<|im_end|>\n<|im_start|>assistant\n"
 
     def test_messages_the_template_refuses(self, tiny: LanguageModel) -> None:
-        asked = Request.parse(CONVERSATION)
-        with pytest.raises(RequestError, match="refuses the messages: no tools here"):
-            with_template(tiny, NO_TOOLS_TEMPLATE).render(asked.messages, ())
+        """What it says of the messages as they are, not of the last thing that was tried."""
+        refusing = (
+            "{%- for m in messages if m.role != 'user' -%}"
+            "{{- raise_exception('no ' + m.role) -}}{%- endfor -%}"
+        )
+        told = [{"role": "user", "content": "x"}, {"role": "tool", "content": "y"}]
+        told.append({"role": "assistant", "content": "z"})
+        with pytest.raises(RequestError, match=r"refuses the messages: no tool$"):
+            with_template(tiny, refusing).render(Request.parse(told).messages, ())
 
 
 class TestPrefill:

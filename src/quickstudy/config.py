@@ -67,6 +67,9 @@ class DecodingConfig(Stage):
     max_new_tokens: int = Field(
         256, ge=1, description="an answer is cut off after this many tokens"
     )
+    thinking: bool = Field(
+        False, description="asks models that can reason (<think>) to do so; counts as new tokens"
+    )
 
 
 class AwarenessConfig(Stage):

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quickstudy import repair, toolcalls
@@ -74,7 +74,7 @@ class Improver:
         """The greedy answer without practice, and what is needed to improve on it."""
         record = _Record()
         with record.stage("prefill"):
-            context = self.model.prefill(request)
+            context = self.model.prefill(request, self.config.decoding.thinking)
         with record.stage("draft"):
             grammar = self._grammar(request)
             generation = self._decode(context, grammar, Deadline())
@@ -119,8 +119,15 @@ class Improver:
     def _grammar(self, request: Request, only: CallFormat | None = None) -> Grammar | None:
         if not request.tools or not self.config.decoding.constrained:
             return None
-        limit = self.config.decoding.max_calls
-        grammar = toolcalls.grammar(request.tools, self.model.single_tokens, only, limit)
+        model, decoding = self.model, self.config.decoding
+        grammar = toolcalls.grammar(
+            request.tools,
+            model.single_tokens,
+            only,
+            decoding.max_calls,
+            model.call_formats,
+            model.reasoning_start(decoding.thinking),
+        )
         refusal = self.decoder.refusal(grammar)
         if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
             log.warning("request %s is decoded without constraint: %s", request.id, refusal)
@@ -145,7 +152,8 @@ class Improver:
             if turn is None:
                 record.reject(example, "its prompt does not begin with the shared prefix")
                 continue
-            lessons.append(Lesson(turn, self.model.answer_ids(_answer_text(example, draft))))
+            text = _answer_text(example, draft)
+            lessons.append(Lesson(turn, self.model.answer_ids(text, draft.context.thinking)))
             examples.append(example)
         if not lessons:
             raise NoExamples("no practice example begins with the shared prefix")
@@ -164,7 +172,7 @@ class Improver:
         for index in practice.known:
             record.reject(examples[index], "the model already answers it")
         if self.config.learning.mode == "full":  # the adapter must see the prefix as well
-            return self.model.prefill(draft.context.request)
+            return self.model.prefill(draft.context.request, draft.context.thinking)
         return draft.context
 
     def _in_context(self, draft: Draft, record: _Record) -> Context:
@@ -185,7 +193,7 @@ class Improver:
             raise NoExamples(
                 f"with practice, the prompt has {length} tokens; the model reads {reads}"
             )
-        return Context(draft.context.request, draft.context.prefix, tuple(turn))
+        return replace(draft.context, turn=tuple(turn))
 
     def _answer(self, context: Context, draft: Draft, record: _Record, deadline: Deadline) -> Reply:
         """Decodes the final answer under practice.
@@ -225,7 +233,7 @@ class Improver:
             notes=tuple(record.synthesis.notes),
             seconds=record.seconds,
         )
-        return Answer(final.content, final.tool_calls, episode, request.id)
+        return Answer(final.content, final.tool_calls, episode, request.id, final.reasoning)
 
 
 @dataclass

@@ -22,10 +22,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from quickstudy import catalog, checkpoint, gguf, hub
+from quickstudy.chat import Chat, Style
 from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
-from quickstudy.prompts import dialogue
-from quickstudy.toolcalls import CallFormat, write
+from quickstudy.toolcalls import CallFormat, ReasoningStart
 from quickstudy.types import Message, Request, Tool
 
 
@@ -50,11 +50,16 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Context:
-    """A request ready to be answered: shared prefix in the cache, the turn as tokens."""
+    """A request ready to be answered: shared prefix in the cache, the turn as tokens.
+
+    `style` and `thinking` say how the template told it; other turns under it are told alike.
+    """
 
     request: Request
     prefix: Prefix
     turn: tuple[int, ...]
+    style: Style = "native"
+    thinking: bool = False
 
 
 class LanguageModel:
@@ -74,6 +79,7 @@ class LanguageModel:
             raise ModelError(
                 f"{name} has no chat template: it is a base model; use its -Instruct variant"
             )
+        self.chat = Chat(tokenizer)
 
     @classmethod
     def load(cls, spec: str, config: ModelConfig | None = None) -> LanguageModel:
@@ -119,8 +125,23 @@ class LanguageModel:
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
-        ids = {self.tokenizer.eos_token_id, *_as_list(self.network.generation_config.eos_token_id)}
+        ids = {
+            self.end_of_turn,
+            self.tokenizer.eos_token_id,
+            *_as_list(self.network.generation_config.eos_token_id),
+        }
         return frozenset(i for i in ids if i is not None)
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token by which the model's own template ends an assistant's turn.
+
+        Not always the tokenizer's eos: Gemma ends turns with `<end_of_turn>`, and its eos is
+        `<eos>`. Where the template ends a turn with no control token it is the eos.
+        """
+        control = frozenset(self.single_tokens.values())
+        ending = self.encode(self.chat.turn_end)
+        return next((i for i in ending if i in control), self.tokenizer.eos_token_id)
 
     @cached_property
     def single_tokens(self) -> dict[str, int]:
@@ -129,7 +150,17 @@ class LanguageModel:
 
     @cached_property
     def context_length(self) -> int:
-        return int(getattr(self.network.config, "max_position_embeddings", 1 << 30))
+        config = self.network.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", 1 << 30))
+
+    @property
+    def call_formats(self) -> tuple[CallFormat, ...]:
+        """The call formats that a draft may be decoded in."""
+        return self.chat.call_formats
+
+    def reasoning_start(self, thinking: bool) -> ReasoningStart:
+        """Whether an answer may begin with a block of reasoning."""
+        return self.chat.reasoning_start(thinking)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -156,52 +187,63 @@ class LanguageModel:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def answer_ids(self, text: str) -> list[int]:
-        """An assistant's answer as tokens, closed by the end-of-turn token."""
-        return [*self.encode(text), self.tokenizer.eos_token_id]
+    def answer_ids(self, text: str, thinking: bool = False) -> list[int]:
+        """An assistant's answer as tokens, closed by the end-of-turn token.
 
-    @cached_property
+        Where the template has opened a block of reasoning, the answer closes it first.
+        """
+        opened = self.reasoning_start(thinking) == "opened"
+        return [*self.encode(f"\n</think>\n\n{text}" if opened else text), self.end_of_turn]
+
+    @property
     def template_knows_tools(self) -> bool:
-        ask = [{"role": "user", "content": "x"}]
-        tool = Tool("probe_tool", "", {"type": "object", "properties": {}})
-        return "probe_tool" in self._apply_template(ask, [tool.to_openai()])
+        return self.chat.knows_tools
 
     def render(
-        self, messages: Sequence[Message], tools: Sequence[Tool], call_format: CallFormat = "json"
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        call_format: CallFormat = "json",
+        thinking: bool = False,
     ) -> list[int]:
-        """The prompt's tokens, up to where the assistant begins.
+        """The prompt's tokens, up to where the assistant begins, in the first style that goes.
 
-        Args:
-            call_format: how past calls are written where the template has no place for them.
+        Raises:
+            RequestError: if the template refuses the messages in every style.
         """
-        if tools and not self.template_knows_tools:
-            messages = _with_tool_prompt(messages, tools, call_format)
-            tools = ()
-        listed = [tool.to_openai() for tool in tools] or None
-        return self.encode(self._apply_template([m.to_openai() for m in messages], listed))
+        return self._render(messages, tools, call_format, thinking)[0]
 
-    def _apply_template(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages, tools=tools, add_generation_prompt=True, tokenize=False
-                )
-            )
-        except Exception as error:  # templates are programs and raise what they like
-            raise RequestError(
-                f"the model's chat template refuses the messages: {error}"
-            ) from error
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        call_format: CallFormat = "json",
+        thinking: bool = False,
+        style: Style | None = None,
+    ) -> tuple[list[int], Style]:
+        refusal: RequestError | None = None
+        for chosen in [style] if style else self.chat.styles(tools):
+            try:
+                text = self.chat.render(messages, tools, chosen, call_format, thinking)
+                return self.encode(text), chosen
+            except RequestError as error:
+                refusal = refusal or error  # what is wrong with the messages as they are
+        assert refusal is not None
+        raise refusal
 
     # --- forward passes ---
 
     @torch.no_grad()
-    def prefill(self, request: Request) -> Context:
+    def prefill(self, request: Request, thinking: bool = False) -> Context:
         """Runs the shared prefix once.
+
+        Args:
+            thinking: asks a template that knows `enable_thinking` for a block of reasoning.
 
         Raises:
             RequestError: if the prompt is longer than the model's context.
         """
-        ids = self.render(request.messages, request.tools)
+        ids, style = self._render(request.messages, request.tools, thinking=thinking)
         if len(ids) >= self.context_length:
             raise RequestError(
                 f"the request has {len(ids)} tokens and the model reads {self.context_length}; "
@@ -211,15 +253,25 @@ class LanguageModel:
         # any other conversation will do, as long as it parts from this one at its first letter
         first = next(m.content for m in request.messages if m.role != "system")
         probe = Message("user", "!" if first.lstrip().startswith("?") else "?")
-        other = self.render([*system, probe], request.tools)
+        other, _ = self._render([*system, probe], request.tools, "json", thinking, style)
         prefix = ids[: _boundary(ids, other, frozenset(self.single_tokens.values()))]
         cache = self.empty_prefix().cache
         if prefix:
             self.network(self._tensor([prefix]), past_key_values=cache, logits_to_keep=1)
-        return Context(request, Prefix(tuple(prefix), cache), tuple(ids[len(prefix) :]))
+        turn = tuple(ids[len(prefix) :])
+        return Context(request, Prefix(tuple(prefix), cache), turn, style, thinking)
+
+    @cached_property
+    def window(self) -> int | None:
+        """How far sliding-window layers look back, in tokens; None: no layer has a window."""
+        config = self.network.config.get_text_config()
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+        return getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
 
     def empty_prefix(self) -> Prefix:
-        return Prefix((), DynamicCache(config=self.network.config))
+        # A cache that follows the config forgets what a window has passed, and counts padding as
+        # passed: a padded row would lose tokens of its own. So all layers keep all.
+        return Prefix((), DynamicCache(config=None if self.window else self.network.config))
 
     def turn(
         self, context: Context, messages: Sequence[Message], call_format: CallFormat | None
@@ -228,7 +280,13 @@ class LanguageModel:
 
         None if that conversation does not begin with the prefix.
         """
-        ids = self.render(messages, context.request.tools, call_format or "json")
+        ids, _ = self._render(
+            messages,
+            context.request.tools,
+            call_format or "json",
+            context.thinking,
+            context.style,
+        )
         start = len(context.prefix.ids)
         return ids[start:] if tuple(ids[:start]) == context.prefix.ids else None
 
@@ -266,7 +324,7 @@ class LanguageModel:
             ids,
             past_key_values=cache,
             use_cache=cache is not None,
-            attention_mask=seen.long() if padded else None,
+            attention_mask=self._mask(seen, width) if padded else None,
             position_ids=positions,
             logits_to_keep=keep,
         )
@@ -293,27 +351,31 @@ class LanguageModel:
         told = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
         return told, mask
 
+    def _mask(self, seen: Tensor, width: int) -> Tensor | dict[str, Tensor]:
+        """The attention mask of a padded pass.
+
+        Without windows the network makes its own of `seen`. With windows it would count padding
+        as tokens that the window passes, so both masks are made here, of true positions:
+        (rows, 1, width, cached + new), added to the attention scores.
+        """
+        if self.window is None:
+            return seen.long()
+        places = seen.cumsum(dim=1) - 1
+        back = places[:, -width:, None] - places[:, None, :]  # how far a token lies behind
+        full = seen[:, None, :] & (back >= 0)
+        lowest = torch.finfo(self.dtype).min
+        full_mask, sliding_mask = (
+            torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
+            .masked_fill(~allowed, lowest)
+            .unsqueeze(1)
+            for allowed in (full, full & (back < self.window))
+        )
+        if getattr(self.network.config.get_text_config(), "layer_types", None) is None:
+            return sliding_mask
+        return {"full_attention": full_mask, "sliding_attention": sliding_mask}
+
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.device)
-
-
-def _with_tool_prompt(
-    messages: Sequence[Message], tools: Sequence[Tool], call_format: CallFormat
-) -> list[Message]:
-    """Tools, past calls and results told in words, for templates that know none of them."""
-    told = dialogue("tools", tools=[tool.to_openai()["function"] for tool in tools])
-    rest = list(messages)
-    if rest[0].role == "system":
-        told[0] = Message("system", f"{rest.pop(0).content}\n\n{told[0].content}")
-    for message in rest:
-        if message.tool_calls:
-            calls = write(message.tool_calls, call_format, tools)
-            told.append(Message("assistant", f"{message.content}\n{calls}".strip()))
-        elif message.role == "tool":
-            told.append(Message("user", f"Tool result: {message.content}"))
-        else:
-            told.append(message)
-    return told
 
 
 def _boundary(ids: Sequence[int], other: Sequence[int], single: frozenset[int]) -> int:

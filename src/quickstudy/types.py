@@ -93,11 +93,18 @@ class Tool:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    `call_ids` are the ids of `tool_calls`, one each, or nothing; `tool_call_id` and `name` say
+    which call, of which tool, a tool message is the result of.
+    """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    call_ids: tuple[str, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
 
     @classmethod
     def parse(cls, raw: object, where: str = "messages") -> Message:
@@ -113,7 +120,15 @@ class Message:
         parsed = tuple(
             _parse_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)
         )
-        return cls(role, _parse_content(raw.get("content"), where), parsed)
+        ids = tuple(_parse_label(call, "id", where) for call in calls)
+        return cls(
+            role,
+            _parse_content(raw.get("content"), where),
+            parsed,
+            ids if all(ids) else (),
+            _parse_label(raw, "tool_call_id", where) if role == "tool" else "",
+            _parse_label(raw, "name", where) if role == "tool" else "",
+        )
 
     def to_openai(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": self.role, "content": self.content}
@@ -121,6 +136,11 @@ class Message:
             message["tool_calls"] = [
                 {"type": "function", "function": call.to_json()} for call in self.tool_calls
             ]
+            for call, call_id in zip(message["tool_calls"], self.call_ids, strict=False):
+                call["id"] = call_id
+        for key in ("tool_call_id", "name"):
+            if value := getattr(self, key):
+                message[key] = value
         return message
 
 
@@ -177,15 +197,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said: plain words, tool calls, or both."""
+    """What the model said: plain words, tool calls, or both; and what it thought before."""
 
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """`reasoning` is told only where there is any."""
+        thought = {"reasoning": self.reasoning} if self.reasoning else {}
         return {
             "content": self.content,
             "tool_calls": [call.to_json() for call in self.tool_calls],
+            **thought,
         }
 
 
@@ -298,11 +322,12 @@ class Answer:
     tool_calls: tuple[ToolCall, ...]
     episode: Episode
     id: str | int | None = None
+    reasoning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            **Reply(self.content, self.tool_calls).to_json(),
+            **Reply(self.content, self.tool_calls, self.reasoning).to_json(),
             "episode": self.episode.to_json(),
         }
 
@@ -334,6 +359,14 @@ def _parse_content(raw: object, where: str) -> str:
     ):
         return "".join(part["text"] for part in raw)
     raise RequestError(f"{where}: content must be text, got {_short(raw)}")
+
+
+def _parse_label(raw: object, key: str, where: str) -> str:
+    """An id or a name, empty if there is none."""
+    value = raw.get(key) if isinstance(raw, Mapping) else None
+    if value is not None and not isinstance(value, str):
+        raise RequestError(f"{where}: {key} must be text, got {_short(value)}")
+    return value or ""
 
 
 def _parse_call(raw: object, where: str) -> ToolCall:

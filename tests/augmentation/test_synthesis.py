@@ -332,7 +332,7 @@ class TestMemory:
 
     @staticmethod
     def remembering(folder: Path, **augmentation: Any) -> Config:
-        return Config(augmentation=AugmentationConfig(memory=folder, **augmentation))
+        return Config(augmentation=AugmentationConfig(memory=folder, no_tool=False, **augmentation))
 
     def test_the_second_time_nobody_is_asked(self, tiny: LanguageModel, tmp_path: Path) -> None:
         settings = self.remembering(tmp_path)

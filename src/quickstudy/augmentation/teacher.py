@@ -97,8 +97,13 @@ class LocalTeacher:
             raise TeacherFailed(f"the teacher {self.name}: {error}") from error
         grammar = None
         if tools and self.decoding.constrained:
-            limit = self.decoding.max_calls
-            grammar = toolcalls.grammar(tools, model.single_tokens, max_calls=limit)
+            grammar = toolcalls.grammar(
+                tools,
+                model.single_tokens,
+                max_calls=self.decoding.max_calls,
+                formats=model.call_formats,
+                reasoning_start=model.reasoning_start(context.thinking),
+            )
             if self.decoder.refusal(grammar):
                 grammar = None
         (answer,) = self.decoder.decode(

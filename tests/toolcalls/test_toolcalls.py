@@ -316,7 +316,7 @@ REALISTIC: dict[str, tuple[str, list[ToolCall], CallFormat | None, str]] = {
     "Llama's parameters": (
         '{"name": "get_weather", "parameters": {"city": "Oslo"}}',
         [OSLO],
-        "json",
+        "llama",
         "",
     ),
     "a tool nobody listed is still a call": (
@@ -336,9 +336,9 @@ REALISTIC: dict[str, tuple[str, list[ToolCall], CallFormat | None, str]] = {
     ),
     "Python, not JSON": (
         "```python\nget_weather(city='Oslo')\n```",
-        [],
-        None,
-        "```python\nget_weather(city='Oslo')\n```",
+        [OSLO],
+        "python",
+        "",
     ),
     "a code block beside a call stays in the words": (
         "Run\n```python\nprint(1)\n```\nand\n```json\n"
@@ -862,7 +862,8 @@ class TestGrammar:
         special = engine().special if tokens else {}
         text = write(calls, call_format, tools)
         for only in (call_format, None):
-            assert engine().refused(grammar(tools, special, only), text, special) == ""
+            rules = grammar(tools, special, only, formats=FORMATS)
+            assert engine().refused(rules, text, special) == ""
         for other in set(FORMATS) - {call_format}:
             assert engine().refused(grammar(tools, special, other), text, special)
 
@@ -985,13 +986,24 @@ class TestGrammar:
         assert [problem(c, tools) for c in reply.tool_calls] == [None] * len(reply.tool_calls)
 
 
+OPENINGS: dict[CallFormat, str] = {
+    "tagged": "<tool_call>",
+    "fenced": "```json",
+    "json": "[",
+    "llama": '{"name',
+    "python": "[",
+    "mistral": "[TOOL_CALLS]",
+    "mistral-args": "[TOOL_CALLS]",
+}
+
+
 def babble(rules: Grammar, call_format: CallFormat, chance: random.Random) -> str | None:
     """What a model of pure chance says under the grammar, once it has opened a call."""
     matcher = engine().matcher(rules)
-    opening = {"tagged": "<tool_call>", "fenced": "```json", "json": "["}[call_format]
+    opening = OPENINGS[call_format]
     ids = engine().ids(opening, engine().special)
     assert matcher.try_consume_tokens(ids) == len(ids)
-    closing = set(engine().letters.encode('",}]`').ids)
+    closing = set(engine().letters.encode('",}])`').ids)
     while not matcher.is_stopped() and len(ids) < 500:
         if matcher.is_accepting() and chance.random() < 0.5:
             break
