@@ -22,7 +22,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 docs: $(VENV)/docs-ready
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 wheel: $(READY)
 	rm -rf dist
