@@ -17,7 +17,7 @@ import typer
 
 from quickstudy import catalog, reader
 from quickstudy.cli import app
-from quickstudy.config import Config, Stage
+from quickstudy.config import PRESETS, Config, Stage
 from quickstudy.config import settings as known_settings
 from quickstudy.errors import QuickstudyError
 
@@ -61,6 +61,19 @@ def settings() -> str:
         "| setting | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
         for stage, rows in groups.items()
     )
+
+
+def presets() -> str:
+    """What each preset sets, beside the plain default."""
+    plain = {name: default for name, default, _ in known_settings()}
+    changed = [preset for preset, stages in PRESETS.items() if stages]
+    rows = [
+        f"| `{preset}` | `{name}` | `{_plain(value)}` | `{_plain(plain[name])}` |"
+        for preset in changed
+        for stage, fields in PRESETS[preset].items()
+        for name, value in ((f"{stage}.{field}", value) for field, value in fields.items())
+    ]
+    return "\n".join(["| preset | setting | value | default |", "|---|---|---|---|", *rows])
 
 
 def commands() -> str:
@@ -161,6 +174,7 @@ def _told(call: Callable[..., object], *arguments: object) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
+    "presets": presets,
     "commands": commands,
     "episode-practised": lambda: episode(0),
     "episode-fallback": lambda: episode(1),

@@ -120,6 +120,7 @@ class TestPages:
     def test_links_lead_to_a_page_and_its_heading(self, page: str, hooks: ModuleType) -> None:
         for target in re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page]):
             name, _, heading = target.partition("#")
+            name = name or page
             text = hooks.on_page_markdown(PAGES[name])
             titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
             assert not heading or heading in {title.lower().replace(" ", "-") for title in titles}
