@@ -56,7 +56,7 @@ def blocks(language: str) -> list[str]:
 
 def command_lines() -> list[str]:
     shown = "\n".join(blocks("sh"))
-    return [line.split("#")[0].strip() for line in shown.splitlines()]
+    return [re.split(r"\s#", line)[0].strip() for line in shown.splitlines()]
 
 
 class TestWhatIsTyped:
