@@ -234,8 +234,8 @@ class TestCannotStart:
         assert "did you mean QUICKSTUDY_SEED?" in refused("--request", "-")
 
     def test_contradictory_settings(self, refused: Callable[..., str]) -> None:
-        error = refused("--request", "-", "--set", "learning.stop_loss=1")
-        assert "contradicts augmentation.informative_loss" in error
+        error = refused("--request", "-", "--set", "augmentation.verify=form")
+        assert "contradicts augmentation.strategy" in error
 
     def test_an_output_folder_that_is_a_file(self, quickstudy: Command, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("")

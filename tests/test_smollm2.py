@@ -16,8 +16,7 @@ import torch
 from llguidance import LLMatcher
 from torch import Tensor
 
-from quickstudy import model as model_module
-from quickstudy import toolcalls
+from quickstudy import gguf, toolcalls
 from quickstudy.config import Config, ModelConfig
 from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.improve import Improver
@@ -201,7 +200,7 @@ class TestConversion:
         def fail(*_: object, **__: object) -> None:
             pytest.fail("converted again")
 
-        monkeypatch.setattr(model_module, "GgufConfig", fail)
+        monkeypatch.setattr(gguf, "_convert", fail)
         second = LanguageModel.load("smollm2", config)
         assert list(kept.iterdir()) == [folder]
         assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == written

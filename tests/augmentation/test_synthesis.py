@@ -440,7 +440,8 @@ class TestMemory:
 
         monkeypatch.setattr(memory, "opened", fail)
         asked = context(tiny, self.SAID, DIM)
-        for settings in (Config(), Config(augmentation={"memory": None})):
+        for given in ({}, {"memory": None}):
+            settings = Config(augmentation={"no_tool": False, **given})
             made = run(Script(tiny, ["attic; hall;"]), asked, dim("kitchen"), settings=settings)
             assert made.notes == []
         assert Config(method="tt-si-paper").augmentation.memory is None
