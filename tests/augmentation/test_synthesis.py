@@ -432,17 +432,14 @@ class TestMemory:
         (note,) = made.notes
         assert str(tmp_path / "file") in note
 
-    def test_is_off_by_default(
-        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_is_off_by_default(self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             pytest.fail("a memory was opened")
 
         monkeypatch.setattr(memory, "opened", fail)
         asked = context(tiny, self.SAID, DIM)
-        for settings in (Config(), Config(augmentation={"memory": None})):
-            made = run(Script(tiny, ["attic; hall;"]), asked, dim("kitchen"), settings=settings)
-            assert made.notes == []
+        made = run(Script(tiny, ["attic; hall;"]), asked, dim("kitchen"), settings=config())
+        assert made.notes == []
         assert Config(method="tt-si-paper").augmentation.memory is None
 
     def test_a_teacher_has_a_memory_of_its_own(self, tiny: LanguageModel, tmp_path: Path) -> None:
