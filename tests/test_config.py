@@ -143,6 +143,7 @@ PAPER = {
     "augmentation.strategy": "question-answer",
     "augmentation.examples": 1,
     "augmentation.verify": "form",
+    "augmentation.no_tool": False,
     "augmentation.informative_loss": 0,
     "augmentation.memory": None,
     "learning.mode": "full",

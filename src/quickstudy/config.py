@@ -208,6 +208,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "strategy": "question-answer",
             "examples": 1,
             "verify": "form",
+            "no_tool": False,
             "informative_loss": 0,
         },
         "learning": {
