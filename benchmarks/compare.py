@@ -25,9 +25,9 @@ from pathlib import Path
 from rich.progress import track
 
 from quickstudy import Config, Improver
-from quickstudy.augmentation.teacher import load_teacher
 from quickstudy.evals import stats, task
 from quickstudy.repair import repair
+from quickstudy.teaching.teacher import load_teacher
 from quickstudy.toolcalls import equal
 from quickstudy.types import STAGES, Reply
 

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from quickstudy import decoding, improve, toolcalls
 from quickstudy.augmentation import synthesis as synthesis_module
-from quickstudy.augmentation.teacher import LocalTeacher, load_teacher
 from quickstudy.awareness import estimators
 from quickstudy.config import Config
 from quickstudy.decoding import Decoder, Draft, Generation
@@ -36,6 +35,7 @@ from quickstudy.errors import ConfigError, NoExamples, RequestError
 from quickstudy.improve import Improver
 from quickstudy.learning import practice
 from quickstudy.model import Context, LanguageModel
+from quickstudy.teaching.teacher import LocalTeacher, load_teacher
 from quickstudy.types import STAGES, Answer, Request, ToolCall
 
 ASK = "Light to 40"

@@ -285,7 +285,7 @@ def _teacher(spec: str | None) -> list[str]:
     """`--teacher` as settings, like those of --set."""
     if spec is None:
         return []
-    from quickstudy.augmentation.teacher import parse_teacher
+    from quickstudy.teaching.teacher import parse_teacher
 
     return [f"teacher.{field}={value}" for field, value in parse_teacher(spec).items()]
 

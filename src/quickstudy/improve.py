@@ -17,13 +17,13 @@ from typing import Any
 
 from quickstudy import repair, toolcalls
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
-from quickstudy.augmentation.teacher import Teacher, load_teacher
 from quickstudy.awareness.estimators import assess, check
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
 from quickstudy.learning.practice import Lesson, practised
 from quickstudy.model import Context, LanguageModel
+from quickstudy.teaching.teacher import Teacher, load_teacher
 from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 

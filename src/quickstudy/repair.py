@@ -1,7 +1,7 @@
 """The verifier's rules applied to an answer: what can be put right without learning anything.
 
 Unknown arguments go; arguments that the schema does not mark as required go if their value is
-clearly invented (`grounding.Status.INVENTED`) and nobody else in the conversation stated it;
+clearly invented (`ground.Status.INVENTED`) and nobody else in the conversation stated it;
 values are brought to the schema's type. It is free, so it is also what learning has to beat. No
 model.
 """
@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from quickstudy import toolcalls
-from quickstudy.augmentation.grounding import Status, ground, ground_all
 from quickstudy.augmentation.substitution import droppable
+from quickstudy.grounding.ground import Status, ground, ground_all
 from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
 
 _COMPOSED = ("$ref", "allOf", "anyOf", "oneOf")  # may name arguments elsewhere

@@ -12,10 +12,10 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from quickstudy import toolcalls
-from quickstudy.augmentation import temporal
-from quickstudy.augmentation.grounding import Status, ground
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.verify import reject
+from quickstudy.grounding import temporal
+from quickstudy.grounding.ground import Status, ground
 from quickstudy.types import Example, Request, Tool, ToolCall
 
 CHEAP = settings(deadline=None, max_examples=150)

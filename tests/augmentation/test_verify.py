@@ -10,8 +10,8 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from quickstudy import toolcalls
-from quickstudy.augmentation.grounding import Status, ground
 from quickstudy.augmentation.verify import reject
+from quickstudy.grounding.ground import Status, ground
 from quickstudy.types import Example, Message, Request, Tool, ToolCall
 
 CHEAP = settings(deadline=None, max_examples=150)

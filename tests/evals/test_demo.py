@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from quickstudy import toolcalls
-from quickstudy.augmentation.grounding import Status, ground
 from quickstudy.config import Config, DecodingConfig
 from quickstudy.errors import QuickstudyError
 from quickstudy.evals import demo
 from quickstudy.evals.task import Task
+from quickstudy.grounding.ground import Status, ground
 from quickstudy.improve import Improver
 from quickstudy.model import LanguageModel
 from quickstudy.types import Answer, Episode, Reply, ToolCall

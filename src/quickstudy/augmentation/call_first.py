@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from quickstudy import toolcalls
-from quickstudy.augmentation import kinds
 from quickstudy.augmentation.author import Author
-from quickstudy.augmentation.grounding import Status, ground_all
-from quickstudy.augmentation.phrases import Schema, items_of, schema_of
 from quickstudy.augmentation.substitution import Analysis
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder
+from quickstudy.grounding import kinds
+from quickstudy.grounding.ground import Status, ground_all
+from quickstudy.grounding.phrases import Schema, items_of, schema_of
 from quickstudy.model import Context
 from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Candidate, Example, Message, Rejected, Request, Tool, ToolCall

@@ -16,9 +16,10 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from quickstudy.augmentation import amounts, contacts, names, numerals, temporal, values
-from quickstudy.augmentation.grounding import Ground, Status, ground_all, whole
-from quickstudy.augmentation.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
+from quickstudy.augmentation import values
+from quickstudy.grounding import amounts, contacts, names, numerals, temporal
+from quickstudy.grounding.ground import Ground, Status, ground_all, whole
+from quickstudy.grounding.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 from quickstudy.types import Example, Message, Request, Tool, ToolCall
 
 _COPIED: tuple[Kind, ...] = (temporal, amounts, names, contacts)

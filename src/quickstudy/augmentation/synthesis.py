@@ -17,13 +17,13 @@ from quickstudy.augmentation import call_first, memory, question_answer
 from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.augmentation.no_tool import in_own_words, no_tool_example
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
-from quickstudy.augmentation.teacher import Teacher
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.errors import ConfigError, NoExamples, TeacherFailed
+from quickstudy.teaching.teacher import Teacher
 from quickstudy.types import Candidate, Example, Message, Rejected, Reply, ToolCall
 
 log = logging.getLogger(__name__)

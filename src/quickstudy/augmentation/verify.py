@@ -14,8 +14,8 @@ from typing import Any
 from rapidfuzz import fuzz
 
 from quickstudy import toolcalls
-from quickstudy.augmentation import temporal
-from quickstudy.augmentation.grounding import (
+from quickstudy.grounding import temporal
+from quickstudy.grounding.ground import (
     Ground,
     Status,
     ground,
@@ -24,7 +24,7 @@ from quickstudy.augmentation.grounding import (
     surfaces,
     whole,
 )
-from quickstudy.augmentation.phrases import Schema, items_of, schema_of
+from quickstudy.grounding.phrases import Schema, items_of, schema_of
 from quickstudy.types import Example, Request, Tool, ToolCall
 
 REFUSAL = re.compile(

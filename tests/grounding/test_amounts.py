@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickstudy.augmentation import amounts, numerals
-from quickstudy.augmentation.amounts import Amount, AmountFormat, find, stated_format, write
+from quickstudy.grounding import amounts, numerals
+from quickstudy.grounding.amounts import Amount, AmountFormat, find, stated_format, write
 
 CHEAP = settings(deadline=None, max_examples=60)
 

@@ -22,9 +22,9 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
-from quickstudy.augmentation import amounts, kinds, names, numerals, temporal
-from quickstudy.augmentation.choices import spaced
-from quickstudy.augmentation.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
+from quickstudy.grounding import amounts, kinds, names, numerals, temporal
+from quickstudy.grounding.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
+from quickstudy.grounding.spellings import spaced
 
 _LOOSE_NUMBERS = "half quarter dozen hundred thousand million billion percent once twice".split()
 _STOP_WORDS = frozenset("the and for with from that this all any not are was has our your".split())

@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 import httpx2
 import openai
 
-from quickstudy.augmentation.wire import Said, read_completion
 from quickstudy.decoding import Deadline
 from quickstudy.errors import BudgetSpent, ConfigError, PracticeFailed, TeacherFailed
+from quickstudy.teaching.wire import Said, read_completion
 
 _AT_ONCE = 8  # answers awaited together
 _CONNECT_SECONDS = 5.0  # a host that is there says so at once, however long its model thinks

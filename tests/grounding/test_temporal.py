@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quickstudy.augmentation import temporal
-from quickstudy.augmentation.phrases import Phrase
-from quickstudy.augmentation.temporal import find, formats_of, says, stated_format, tells
+from quickstudy.grounding import temporal
+from quickstudy.grounding.phrases import Phrase
+from quickstudy.grounding.temporal import find, formats_of, says, stated_format, tells
 
 CHEAP = settings(deadline=None, max_examples=150)
 

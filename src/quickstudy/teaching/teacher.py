@@ -136,7 +136,7 @@ def parse_teacher(text: str) -> dict[str, str | None]:
     if "://" not in text:
         return {"url": None, "model": text}
     url, _, model = text.partition("#")
-    from quickstudy.augmentation.endpoint import base_url
+    from quickstudy.teaching.endpoint import base_url
 
     checked = base_url(url)
     if not model.strip():
@@ -156,7 +156,7 @@ def load_teacher(config: Config) -> Teacher:
         raise ConfigError(f"there is no teacher; name a model, or {_LIKE}")
     if teacher.url is not None:
         # the openai client takes a second to import: not for every cycle
-        from quickstudy.augmentation.remote import RemoteTeacher
+        from quickstudy.teaching.remote import RemoteTeacher
 
         return RemoteTeacher(
             teacher.url,

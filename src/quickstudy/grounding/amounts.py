@@ -14,8 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from quickstudy.augmentation import numerals
-from quickstudy.augmentation.phrases import Phrase, Schema
+from quickstudy.grounding import numerals
+from quickstudy.grounding.phrases import Phrase, Schema
 
 # dimension: unit, how many of the dimension's first unit, and how it is written (`s` for plurals)
 _TABLE = """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from quickstudy.augmentation.phrases import Phrase, Schema, described
+from quickstudy.grounding.phrases import Phrase, Schema, described
 
 _WORD = r"[\w%+-]{1,64}"
 _FIND = re.compile(

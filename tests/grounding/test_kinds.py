@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quickstudy.augmentation import amounts, contacts, kinds, names, temporal
-from quickstudy.augmentation.choices import Choices
-from quickstudy.augmentation.phrases import Kind, items_of, schema_of
+from quickstudy.grounding import amounts, contacts, kinds, names, temporal
+from quickstudy.grounding.phrases import Kind, items_of, schema_of
+from quickstudy.grounding.spellings import Choices
 
 CHEAP = settings(deadline=None, max_examples=60)
 KINDS: list[Kind] = [

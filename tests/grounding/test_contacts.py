@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from quickstudy.augmentation import contacts
-from quickstudy.augmentation.contacts import ContactFormat, find, formats_of, says, stated_format
+from quickstudy.grounding import contacts
+from quickstudy.grounding.contacts import ContactFormat, find, formats_of, says, stated_format
 
 
 def said(value: str, text: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from quickstudy.augmentation import amounts, contacts, names, temporal
-from quickstudy.augmentation.choices import Choices
-from quickstudy.augmentation.phrases import Kind, Schema
+from quickstudy.grounding import amounts, contacts, names, temporal
+from quickstudy.grounding.phrases import Kind, Schema
+from quickstudy.grounding.spellings import Choices
 
 _ALL: tuple[Kind, ...] = (temporal, amounts, names, contacts)
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quickstudy.augmentation.grounding import (
+from quickstudy.grounding.ground import (
     Status,
     find_surface,
     ground,
     ground_all,
     numbers,
 )
-from quickstudy.augmentation.numerals import NUMBER_WORDS
+from quickstudy.grounding.numerals import NUMBER_WORDS
 
 CHEAP = settings(deadline=None, max_examples=150)
 STATED, REWORDED, INVENTED, UNCLEAR = (

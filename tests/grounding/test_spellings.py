@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from quickstudy.augmentation.choices import Choices, spaced
+from quickstudy.grounding.spellings import Choices, spaced
 
 STATES = Choices(["open", "in_progress", "wontFix", "ON-HOLD"])
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
 
-from quickstudy.augmentation.phrases import Phrase
+from quickstudy.grounding.phrases import Phrase
 
 Kind = Literal["date", "time", "month", "relative"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from quickstudy.augmentation.phrases import Phrase, Schema, described
 from quickstudy.augmentation.values import listed
+from quickstudy.grounding.phrases import Phrase, Schema, described
 
 # what people say beside CLDR's names; a table's name: {as said: the entry's key}
 _ALSO = {

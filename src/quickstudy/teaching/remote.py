@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quickstudy import toolcalls
-from quickstudy.augmentation.endpoint import Endpoint
-from quickstudy.augmentation.wire import Said, first_json, to_wire
 from quickstudy.decoding import Deadline
 from quickstudy.errors import PracticeFailed
+from quickstudy.teaching.endpoint import Endpoint
+from quickstudy.teaching.wire import Said, first_json, to_wire
 from quickstudy.types import Message, Reply, Request
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quickstudy.augmentation import names
-from quickstudy.augmentation.names import NameFormat, find, formats_of, says, stated_format
+from quickstudy.grounding import names
+from quickstudy.grounding.names import NameFormat, find, formats_of, says, stated_format
 
 
 def said(value: str, text: str) -> bool:

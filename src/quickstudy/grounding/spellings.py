@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from quickstudy.augmentation.phrases import Phrase, Schema
+from quickstudy.grounding.phrases import Phrase, Schema
 
 _FORMAT = "member"
 

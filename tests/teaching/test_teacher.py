@@ -16,13 +16,13 @@ import pytest
 from naughty import NaughtyServer, closed_port
 
 from quickstudy.augmentation.author import Author
-from quickstudy.augmentation.endpoint import base_url
-from quickstudy.augmentation.remote import RemoteTeacher
-from quickstudy.augmentation.teacher import LocalTeacher, load_teacher, parse_teacher
 from quickstudy.config import Config, DecodingConfig
 from quickstudy.decoding import Deadline, Decoder, Generation
 from quickstudy.errors import BudgetSpent, ConfigError, ModelError, TeacherFailed
 from quickstudy.model import LanguageModel
+from quickstudy.teaching.endpoint import base_url
+from quickstudy.teaching.remote import RemoteTeacher
+from quickstudy.teaching.teacher import LocalTeacher, load_teacher, parse_teacher
 from quickstudy.types import Message, Reply, Request, Tool, ToolCall
 
 Start = Callable[..., NaughtyServer]
