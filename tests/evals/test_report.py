@@ -246,6 +246,16 @@ def test_odd_numbers_and_half_characters(tmp_path: Path) -> None:
     assert "half an emoji ?" in text
 
 
+def test_notes_repairs_and_answers_in_words_are_told(tmp_path: Path) -> None:
+    line = unsure()
+    line["episode"] |= {"notes": ["the teacher <b>left</b>"], "repaired": ["degrees: made 21"]}
+    line["episode"]["examples"][0] |= {"content": "It is warm.", "tool_calls": []}
+    text = Page(render(tmp_path, [line])).text
+    assert "Note: the teacher <b>left</b>" in text
+    assert "Repaired: degrees: made 21" in text
+    assert "It is warm." in text
+
+
 def test_equal_input_gives_equal_bytes_and_stays_as_it_was(tmp_path: Path) -> None:
     lines = [unsure(), sure(), {"id": 1, "error": "boom"}]
     before = copy.deepcopy(lines)

@@ -31,7 +31,7 @@ class Problem:
     """A practice example; `reason` says why it was rejected, if it was."""
 
     request: str
-    calls: tuple[str, ...]
+    answer: tuple[str, ...]  # words, then the lines of its calls
     source: str
     reason: str
 
@@ -58,6 +58,8 @@ class Row:
     threshold: float
     practised: bool
     fallback: str
+    notes: tuple[str, ...]
+    repaired: tuple[str, ...]
     draft: Lines
     final: Lines
     expected: Lines | None
@@ -76,7 +78,7 @@ class Row:
     @property
     def detailed(self) -> bool:
         """Whether there is a cycle to tell: also of methods that practise without a gate."""
-        return self.unsure or self.practised or bool(self.fallback)
+        return self.unsure or self.practised or bool(self.fallback or self.repaired)
 
     @property
     def total(self) -> float:
@@ -132,6 +134,8 @@ def _row(number: int, line: Mapping[str, Any]) -> Row:
         threshold=float(episode.get("threshold") or 0.0),
         practised=bool(episode.get("practised")),
         fallback=str(episode.get("fallback") or ""),
+        notes=tuple(map(str, episode.get("notes") or ())),
+        repaired=tuple(map(str, episode.get("repaired") or ())),
         draft=draft,
         final=final,
         expected=None if expected is None else tuple((s, False) for s in _calls(expected)),
@@ -150,7 +154,7 @@ def _row(number: int, line: Mapping[str, Any]) -> Row:
 
 def _problem(raw: Mapping[str, Any]) -> Problem:
     request, source, reason = (str(raw.get(key) or "") for key in ("request", "source", "reason"))
-    return Problem(request, tuple(_calls(raw.get("tool_calls") or ())), source, reason)
+    return Problem(request, tuple(_reply(raw)), source, reason)
 
 
 def _rivals(candidates: Sequence[Mapping[str, Any]]) -> tuple[Rival, ...]:
