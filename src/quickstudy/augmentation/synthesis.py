@@ -201,6 +201,8 @@ class _Workshop:
         for example in made:
             if len(self.into.examples) == wanted:
                 break
+            if any(example == other.example for other in self.into.rejected):
+                continue  # there are few values to vary: once is enough for the record
             self.into.file(
                 example, reject(example, self.request, self.into.examples, analysis.kept)
             )
