@@ -344,6 +344,13 @@ class TestRefusal:
                 ["decoding.constrained=false", "decoding.max_calls=2"],
                 ("decoding.max_calls", "decoding.constrained"),
             ),
+            *(
+                (
+                    [f"awareness.estimator={name}", "awareness.score=votes"],
+                    ("awareness.score = votes", f"awareness.estimator = {name}"),
+                )
+                for name in ("auto", "margin", "reference", "rss-names", "rss-choices", "rss-calls")
+            ),
         ],
     )
     def test_a_contradiction_names_both(self, overrides: list[str], names: Any) -> None:

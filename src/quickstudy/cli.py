@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -198,11 +199,7 @@ def calibrate(
     rows = calibration.read_rows(_read(requests))
     if risk is not None and all(row.expected is None for row in rows):
         raise RequestError("--risk needs rows with the right calls: add `expected` to them")
-    try:  # before the minutes of work, not after
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    except OSError as error:
-        raise QuickstudyError(f"cannot write {file}: {error.strerror}") from error
+    _write(file, None)  # before the minutes of work, not after
     improver = _improver(model, loaded)
     observed = [
         calibration.observe(improver.decoder, improver.draft(row.request), row.expected, loaded)
@@ -211,7 +208,7 @@ def calibrate(
     made = calibration.calibrate(
         observed, model=improver.model.name, config=loaded, trigger_rate=trigger_rate, risk=risk
     )
-    file.write_text(made.dumps(), encoding="utf-8")
+    _write(file, made.dumps())
     if as_json:
         _line(made.model_dump(mode="json", exclude={"margins"}))
         return
@@ -307,6 +304,24 @@ def _read(request: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else _no_text(error)
         raise RequestError(f"cannot read {request}: {reason}") from error
+
+
+def _write(file: Path, text: str | None) -> None:
+    """Writes the whole file or leaves it as it was; without text only tries whether it could."""
+    target = file.resolve()  # a link stays a link
+    half = target.with_name(f".{target.name}.part")
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(text or "", encoding="utf-8", newline="\n")
+        if text is not None:
+            half.replace(target)
+    except OSError as error:
+        raise QuickstudyError(f"cannot write {file}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
 
 
 def _no_text(error: UnicodeDecodeError) -> str:

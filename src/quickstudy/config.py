@@ -72,31 +72,43 @@ class DecodingConfig(Stage):
     )
 
 
+THRESHOLD = 0.8
+
+
 class AwarenessConfig(Stage):
     """When the model counts as unsure."""
 
     estimator: Literal[
-        "margin", "reference", "rss-names", "rss-choices", "rss-calls", "rss-samples"
+        "auto", "margin", "reference", "rss-names", "rss-choices", "rss-calls", "rss-samples"
     ] = Field(
-        "margin",
-        description="margin: p1 - p2 at the draft's least certain token (free); reference: the"
-        " draft's margins against those on known-good requests (free; see reference). Relative"
+        "auto",
+        description="auto: rss-choices where the request lists choices, margin where it lists"
+        " tools, else rss-samples by votes; margin: p1 - p2 at the draft's least certain token"
+        " (free); reference: the draft's margins against those on known-good requests (free; see"
+        " reference). Relative"
         " Softmax Scoring: rss-names over the tools' names, rss-choices over the answers that the"
         " request lists (margin where it lists none), rss-calls over answers forked from the"
         " draft, rss-samples over sampled answers",
     )
-    threshold: float = Field(
-        0.8,
+    threshold: float | None = Field(
+        None,
         ge=0,
         le=1.01,
-        description="tau: practises only if certainty < threshold; 0 never, 1.01 always",
+        description="tau: practises only if certainty < threshold; 0 never, 1.01 always; none:"
+        f" {THRESHOLD}, and with estimator reference the one that its file gives for it",
     )
-    score: Literal["sum", "mean"] = Field(
-        "sum", description="rss: a candidate's log-likelihood, summed or per-token mean"
+    score: Literal["sum", "mean", "votes"] = Field(
+        "sum",
+        description="rss: how a candidate is weighed; its log-likelihood, as sum or per-token"
+        " mean; votes (rss-samples): how often it was drawn",
     )
     forks: int = Field(3, ge=1, description="rss-calls: rival answers forked from the draft")
-    samples: int = Field(4, ge=1, description="rss-samples: answers sampled beside the draft")
-    temperature: float = Field(1.0, gt=0, description="rss-samples: sampling temperature")
+    samples: int = Field(
+        4, ge=1, description="rss-samples, so auto too: answers sampled beside the draft"
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="rss-samples, so auto too: sampling temperature"
+    )
     reference: Path | None = Field(
         None, description="reference: the file that `quickstudy calibrate` wrote"
     )
@@ -301,6 +313,13 @@ class Config(BaseSettings):
             raise ValueError(
                 f"decoding.max_calls = {limit} contradicts decoding.constrained = false: only "
                 "constrained decoding counts calls; leave one of them out"
+            )
+        estimator = self.awareness.estimator
+        if self.awareness.score == "votes" and estimator != "rss-samples":
+            raise ValueError(
+                f"awareness.score = votes contradicts awareness.estimator = {estimator}: only "
+                "rss-samples draws answers that can be counted (auto counts them by itself for "
+                "plain questions); set one of them otherwise"
             )
         verify, strategy = self.augmentation.verify, self.augmentation.strategy
         if verify == "form" and strategy != "question-answer":

@@ -36,14 +36,14 @@ class Improver:
     def __init__(
         self, model: LanguageModel, config: Config | None = None, teacher: Teacher | None = None
     ) -> None:
-        """Raises ConfigError if the method is tt-d and no teacher is given."""
+        """Raises ConfigError if tt-d has no teacher, or awareness no calibration file it needs."""
         self.model = model
         self.config = config or Config()
         if self.config.method == "tt-d" and teacher is None:
             raise ConfigError("method tt-d needs a teacher; give one, or use Improver.load")
         self.decoder = Decoder(model)
         self.teacher = teacher
-        check(model, self.config)
+        self.threshold = check(model, self.config)
 
     @classmethod
     def load(cls, model: str = "auto", config: Config | None = None) -> Improver:
@@ -91,7 +91,7 @@ class Improver:
             deadline = Deadline.after(config.budget_seconds, sum(draft.seconds.values()))
             with record.stage("awareness"):
                 record.certainty = assess(self.decoder, draft, config, deadline)
-            if record.certainty.value >= config.awareness.threshold:
+            if record.certainty.value >= self.threshold:
                 return self._done(record, draft, draft.reply)
             with record.stage("synthesis"):
                 synthesise(self.decoder, draft, config, self.teacher, deadline, record.synthesis)
@@ -221,7 +221,7 @@ class Improver:
         episode = Episode(
             method=self.config.method,
             certainty=record.certainty.value if record.certainty else None,
-            threshold=self.config.awareness.threshold,
+            threshold=self.threshold,
             practised=record.practised,
             fallback=record.fallback,
             draft=draft.reply,

@@ -215,7 +215,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A rival answer that awareness weighed; `log_prob` in nats, summed or mean over its tokens."""
+    """A rival answer that awareness weighed.
+
+    `log_prob` in nats: summed or mean over its tokens, or the log of its share of the samples.
+    """
 
     text: str
     log_prob: float

@@ -33,6 +33,13 @@ class TestFinalNumber:
             ("Between 3-5 pages", 5),
             ("12% is left", 12),
             ("1/0", 1),
+            ("minus -$3.", -3),
+            ("the answer: −3.", -3),
+            ("-0.0", 0),
+            ("#### 007", 7),
+            ("version 1.2.3", None),
+            ("(3,4)", None),
+            ("1" * 100, None),
             ("Paris", None),
             ("Nothing left. 3 ways. Great job!", None),
             ("The answer is Paris", None),
@@ -53,6 +60,9 @@ class TestFinalNumber:
 
 SAME = [
     ("72", "The total is 72 clips."),
+    ("The  Hague", " the hague!\n"),
+    ("It is 0.5", "x = 0.50"),
+    ("12 apples", "12 Apple."),
     ("$10", "She earned 10.00 dollars"),
     ("Paris", "paris."),
     ("Paris", "The capital of France is Paris."),
@@ -67,6 +77,12 @@ SAME = [
 ]
 OTHER = [
     ("72", "The total is 73 clips."),
+    ("3", "-3"),
+    ("3.5", "35"),
+    ("12 apples", "12 pears"),
+    ("5cm", "5 m"),
+    ("1.2.3", "1.2.4"),
+    ("(3,4)", "(5,4)"),
     ("Paris", "Lyon"),
     ("Austria", "Australia"),
     ("Red Sea", "Black Sea"),

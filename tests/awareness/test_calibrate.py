@@ -166,6 +166,20 @@ class TestRows:
             read_rows(json.dumps({**HI, "expected": [], "model": "x"}))
 
 
+@pytest.mark.parametrize(
+    ("request_", "same_as"), [({**HI, "tools": [TOOL]}, True), (HI, False)], ids=["tools", "plain"]
+)
+def test_auto_is_margin_where_there_are_tools(
+    tiny: LanguageModel, request_: dict[str, Any], same_as: bool
+) -> None:
+    config = Config(decoding=DecodingConfig(max_new_tokens=3))
+    improver = Improver(tiny, config)
+    (row,) = read_rows(json.dumps(request_))
+    told = observe(improver.decoder, improver.draft(row.request), None, config).certainties
+    assert set(told) == {"margin", "auto"}
+    assert (told["auto"] == told["margin"]) is same_as
+
+
 def test_observes_the_configured_estimator(tiny: LanguageModel) -> None:
     config = Config(
         awareness=AwarenessConfig(estimator="rss-samples", samples=2),
@@ -233,9 +247,41 @@ class TestCommand:
             f" --set awareness.threshold={tau}"
         )
         assert told in out
-        # what is to be typed next works
-        answer = Improver(model, config).answer("Say a")
-        assert answer.episode.certainty is not None
+        # what is to be typed next works, and the threshold need not be
+        episode = Improver(model, config).answer("Say a").episode
+        assert episode.certainty is not None
+        assert episode.threshold == tau != made.thresholds["margin"].tau
+        assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+    def test_a_run_that_fails_leaves_the_file_as_it_was(
+        self,
+        model: LanguageModel,
+        good: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        wrong = {"messages": "Say a", "expected": [{"name": "go", "arguments": {}}]}
+        (tmp_path / "wrong.jsonl").write_text(json.dumps(wrong))
+        old, new = tmp_path / "old.json", tmp_path / "new.json"
+        old.write_text("old")
+        for file in (old, new):
+            wanted = ["--requests", str(tmp_path / "wrong.jsonl"), "--out", str(file)]
+            assert self.run(monkeypatch, *wanted) == 2
+            assert "none of the 1 drafts is right" in capsys.readouterr().err
+        assert old.read_text() == "old"
+        assert {path.name for path in tmp_path.iterdir()} == {"good.jsonl", "wrong.jsonl", old.name}
+
+    def test_a_folder_is_no_file_to_write(
+        self,
+        model: LanguageModel,
+        good: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert self.run(monkeypatch, "--requests", good, "--out", str(tmp_path)) == 2
+        assert f"cannot write {tmp_path}: it is no ordinary file" in capsys.readouterr().err
 
     def test_json(
         self,

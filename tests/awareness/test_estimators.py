@@ -14,14 +14,14 @@ import torch
 
 from quickstudy.awareness import rss
 from quickstudy.awareness.choices import choices
-from quickstudy.awareness.estimators import assess, check
+from quickstudy.awareness.estimators import assess, check, chosen
 from quickstudy.awareness.forks import forked
 from quickstudy.awareness.margin import token_margin
-from quickstudy.awareness.merging import Score, relative
+from quickstudy.awareness.merging import Likelihood, relative, same
 from quickstudy.awareness.names import name_log_probs, names
-from quickstudy.awareness.reference import Calibration, Reference, deviation
+from quickstudy.awareness.reference import Calibration, Reference, Threshold, deviation
 from quickstudy.awareness.samples import sampled, scored
-from quickstudy.config import AwarenessConfig, Config, DecodingConfig
+from quickstudy.config import THRESHOLD, AwarenessConfig, Config, DecodingConfig
 from quickstudy.decoding import Ask, Choice, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import BudgetSpent, ConfigError
 from quickstudy.model import LanguageModel
@@ -119,7 +119,7 @@ class TestMargin:
 
 class TestForkedCalls:
     @staticmethod
-    def forked(decoder: Decoder, draft: Draft, forks: int, how: Score = "sum") -> Certainty:
+    def forked(decoder: Decoder, draft: Draft, forks: int, how: Likelihood = "sum") -> Certainty:
         limit = max(len(draft.generation.ids), 12)
         answers = forked(decoder, draft, settings(limit, forks=forks), Deadline())
         return relative(answers, draft.context.request.tools, how)
@@ -141,7 +141,7 @@ class TestForkedCalls:
     def test_a_forks_probability_is_that_of_its_whole_sequence(self, tiny: LanguageModel) -> None:
         decoder, draft = drafted(tiny, None, tokens=12)
         context, said = draft.context, draft.generation
-        certainty = self.forked(decoder, draft, 2)
+        answers = forked(decoder, draft, settings(12, forks=2), Deadline())
         least = sorted(said.choices, key=lambda choice: choice.margin)[:2]
         start = [*context.prefix.ids, *context.turn]
         expected = [whole_sequence(tiny, [*start, *said.ids], len(said.ids))]
@@ -158,11 +158,9 @@ class TestForkedCalls:
             ids = [*start, *rival.ids, *ends]
             lengths.append(len(rival.ids) + len(ends))
             expected.append(whole_sequence(tiny, ids, lengths[-1]))
-        assert [c.log_prob for c in certainty.candidates] == pytest.approx(expected, abs=1e-3)
+        assert [answer.log_prob for answer in answers] == pytest.approx(expected, abs=1e-3)
         # without a grammar every token is chosen, so a mean is over all of them
-        means = [total / length for total, length in zip(expected, lengths, strict=True)]
-        certainty = self.forked(decoder, draft, 2, "mean")
-        assert [c.log_prob for c in certainty.candidates] == pytest.approx(means, abs=1e-3)
+        assert [answer.tokens for answer in answers] == lengths
 
     @pytest.mark.parametrize("rules", [ROOM_SPELT, LEVEL_SPELT])
     def test_forks_with_equal_calls_are_one_candidate(
@@ -301,7 +299,7 @@ def choosing(model: LanguageModel, *listed: str) -> tuple[Decoder, Draft]:
 
 class TestChoices:
     @pytest.mark.parametrize("how", ["sum", "mean"])
-    def test_whole_answers_compete(self, tiny: LanguageModel, how: Score) -> None:
+    def test_whole_answers_compete(self, tiny: LanguageModel, how: Likelihood) -> None:
         listed = ["A", "B", "neither of them"]
         decoder, draft = choosing(tiny, *listed)
         certainty = choices(decoder, draft, how)
@@ -348,7 +346,7 @@ def test_assess_takes_the_configured_estimator(
             known_good=2,
             deviations=1,
             margins=dict(known.margins),
-            thresholds={},
+            thresholds={"reference": Threshold(tau=0.25, practised=0, sure=2, wrong_and_sure=None)},
         ).dumps()
     )
     config = settings(
@@ -376,6 +374,8 @@ def test_assess_takes_the_configured_estimator(
             "mean",
         ),
     }
+    assert check(tiny, config) == (0.25 if estimator == "reference" else THRESHOLD)
+    assert check(tiny, config.model_copy(update={"method": "base"})) == THRESHOLD
     assert assess(decoder, draft, config, Deadline()) == expected[estimator]()
     assert len({f().value for f in expected.values()}) == len(ESTIMATORS)
 
@@ -389,7 +389,53 @@ def test_what_costs_time_ends_with_the_budget(
         assess(decoder, draft, settings(estimator=estimator), Deadline(at=0.0))
 
 
+class TestAuto:
+    def test_goes_by_the_kind_of_request(self) -> None:
+        settings = AwarenessConfig(score="mean")
+        assert settings.estimator == "auto"
+
+        def taken(**request: Any) -> tuple[str, str]:
+            told = chosen(settings, Request.parse("x", **request))
+            return told.estimator, told.score
+
+        assert taken(choices=["A", "B"]) == ("rss-choices", "mean")
+        assert taken(choices=["A", "B"], tools=TOOLS) == ("rss-choices", "mean")
+        assert taken(tools=TOOLS) == ("margin", "mean")
+        assert taken() == ("rss-samples", "votes")
+
+    def test_an_estimator_that_is_set_stays(self) -> None:
+        settings = AwarenessConfig(estimator="rss-calls")
+        assert chosen(settings, Request.parse("x", choices=["A", "B"])) == settings
+
+    def test_of_calls_is_their_margin(self, tiny: LanguageModel, calls_only: Grammar) -> None:
+        decoder, draft = drafted(tiny, calls_only)
+        expected = token_margin(decoder, draft.generation)
+        # and it costs nothing, so no deadline can end it
+        assert assess(decoder, draft, settings(), Deadline(at=0.0)) == expected
+
+    def test_of_choices_is_rss_over_them(self, tiny: LanguageModel) -> None:
+        decoder, draft = choosing(tiny, "A", "B", "neither")
+        assert assess(decoder, draft, settings(), Deadline()) == choices(decoder, draft, "sum")
+
+    def test_of_a_plain_question_is_by_votes(self, tiny: LanguageModel) -> None:
+        decoder, draft = drafted(tiny, spelt("level", '"5" | "5.0" | "6" | "7"'), tools=0)
+        config = settings(samples=8)
+        drawn = [g.text for g in sampled(decoder, draft, config, Deadline())]
+        shares = sorted(
+            (len(group) / 9 for group in same([draft.generation.text, *drawn])), reverse=True
+        )
+        assert len(shares) > 1
+        certainty = assess(decoder, draft, config, Deadline())
+        assert certainty.value == pytest.approx(shares[0] - shares[1])
+        told = sorted((math.exp(c.log_prob) for c in certainty.candidates), reverse=True)
+        assert told == pytest.approx(shares)
+
+
 class TestCheck:
+    def test_the_threshold_that_is_set_wins(self, tiny: LanguageModel) -> None:
+        assert check(tiny, settings(threshold=0)) == 0
+        assert check(tiny, settings()) == THRESHOLD
+
     def test_asks_for_the_calibration_file(self, tiny: LanguageModel) -> None:
         check(tiny, settings())
         with pytest.raises(ConfigError, match="quickstudy calibrate --requests"):

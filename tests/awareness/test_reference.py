@@ -121,6 +121,9 @@ def test_many_margins_are_told_by_quantiles() -> None:
         assert kept.at_most(margin) == pytest.approx(expected, abs=20)
 
 
+THRESHOLD = Threshold(tau=0.5, practised=0.3, sure=6, wrong_and_sure=None)
+
+
 def made(**changed: Any) -> Calibration:
     return Calibration(
         **{
@@ -133,7 +136,8 @@ def made(**changed: Any) -> Calibration:
             "deviations": 2,
             "margins": {"argument_value": Margins.of(NINE)},
             "thresholds": {
-                "margin": Threshold(tau=0.5, practised=0.3, sure=6, wrong_and_sure=None)
+                "margin": THRESHOLD,
+                "reference": THRESHOLD.model_copy(update={"tau": 0.125}),
             },
             **changed,
         }
@@ -167,6 +171,13 @@ class TestFile:
         [
             (made().dumps(), "other", True, "made for tiny, and the model is other"),
             (made().dumps(), "tiny", False, "decoding.constrained=true"),
+            (made(deviations=3).dumps(), "tiny", True, "made with awareness.deviations=3"),
+            (
+                made().dumps().replace('"reference":', '"other":'),
+                "tiny",
+                True,
+                "no calibration file",
+            ),
             ("", "tiny", True, "no calibration file"),
             ("{}", "tiny", True, "no calibration file"),
             ("[" * 100_000, "tiny", True, "no calibration file"),

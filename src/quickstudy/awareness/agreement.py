@@ -2,7 +2,8 @@
 
 No model and no torch: sampled answers are compared as texts. In this order:
 
-1. Both end in a number (`final_number`): by the number.
+1. Both end in a number (`final_number`): by the number, and by the unit if both are no more than
+   a number and a unit.
 2. Both open with yes or no, or choose an option (`B`, `(B) Paris`): by that.
 3. One is short (or says "the answer is ..."): its words must stand in the other.
 4. Prose: by the share of words in common, and neither a number nor a "not" may differ.
@@ -20,7 +21,11 @@ ALIKE = 75  # rapidfuzz token_set_ratio of the content words of two pieces of pr
 SHORT = 4  # content words
 # forty digits at most: longer ones are no answers, and slow to read
 _NUMBER = r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})(?:\.[0-9]{1,40})?"
-_QUANTITY = re.compile(rf"(?<![\w.])({_NUMBER})(?:\s*/\s*({_NUMBER}))?(?![0-9])")
+# no part of a version (1.2.3) or of a list (3,4)
+_QUANTITY = re.compile(
+    rf"(?<![\w.])(?<![0-9],)({_NUMBER})(?:\s*/\s*({_NUMBER}))?(?![0-9]|[.,][0-9])"
+)
+_BARE = re.compile(rf"\W*{_NUMBER}\s*([^\W\d_]+)\W*")
 _MARKED = re.compile(r"\\boxed\{([^{}]*)\}|####[ \t]*(.+)|\banswer(?: is|:| =)[ \t]*(\S.*)", re.I)
 _YES_NO = re.compile(r"\W*(yes|no)\b(?! one| idea)", re.IGNORECASE)
 _OPTION = re.compile(r"\W*(?:option |choice )?\(?([A-J])(?:[).:](?=\s|\W|$)|\W*$)")
@@ -49,9 +54,9 @@ def final_number(text: str) -> Fraction | None:
 def same_answer(left: str, right: str) -> bool:
     """Whether two answers to one question come to the same."""
     numbers = final_number(left), final_number(right)
-    if None not in numbers:
-        return numbers[0] == numbers[1]
     left, right = _said(left), _said(right)
+    if None not in numbers:
+        return numbers[0] == numbers[1] and _units_agree(left, right)
     for choice in (_YES_NO, _OPTION):
         chosen = [match.group(1).lower() for t in (left, right) if (match := choice.match(t))]
         if len(chosen) == 2:
@@ -94,10 +99,16 @@ def content_words(text: str) -> list[str]:
 
 def _quantities(text: str) -> list[Fraction]:
     found = []
-    for match in _QUANTITY.finditer(text.replace("$", " ").replace("−", "-")):
+    plain = re.sub(r"(-?)[$€£]", r" \1", text.replace("−", "-"))
+    for match in _QUANTITY.finditer(plain):
         above, below = (Fraction((part or "1").replace(",", "")) for part in match.groups())
         found.append(above / below if below else above)
     return found
+
+
+def _units_agree(left: str, right: str) -> bool:
+    units = [m.group(1).lower().rstrip("s") for t in (left, right) if (m := _BARE.fullmatch(t))]
+    return len(units) < 2 or units[0] == units[1]
 
 
 def _marked(text: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from quickstudy.awareness.merging import answer_key
+from quickstudy.awareness.merging import same
 from quickstudy.decoding import Generation
 from quickstudy.types import Tool
 
@@ -47,5 +47,5 @@ def self_consistency(draft: str, samples: Sequence[str], tools: Sequence[Tool] =
     """The share of sampled answers that mean the same as the draft; 1 without samples."""
     if not samples:
         return 1.0
-    key = answer_key(draft, tools)
-    return sum(answer_key(sample, tools) == key for sample in samples) / len(samples)
+    with_draft, *_ = same([draft, *samples], tools)
+    return (len(with_draft) - 1) / len(samples)

@@ -44,7 +44,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one draft showed; `certainties` by estimator, all but `reference`."""
+    """What one draft showed; `certainties` by estimator, all but `reference`.
+
+    That of `auto` is by whichever estimator it takes for the request: `margin` where it has tools.
+    """
 
     positions: tuple[tuple[Kind, float], ...]
     certainties: Mapping[str, float]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from quickstudy.awareness import rss
 from quickstudy.awareness.margin import token_margin
-from quickstudy.awareness.merging import Score, Scored
+from quickstudy.awareness.merging import Likelihood, Scored
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Decoder, Draft
 from quickstudy.types import Candidate, Certainty
 
 
-def choices(decoder: Decoder, draft: Draft, how: Score) -> Certainty:
+def choices(decoder: Decoder, draft: Draft, how: Likelihood) -> Certainty:
     """RSS over the request's choices, each a whole answer that ends there.
 
     A request that lists none has no candidates; it gets its draft's margin.

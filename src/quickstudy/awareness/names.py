@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from quickstudy.awareness import rss
-from quickstudy.awareness.merging import Score
+from quickstudy.awareness.merging import Likelihood
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Decoder, Draft
 from quickstudy.model import Context
@@ -20,7 +20,7 @@ from quickstudy.toolcalls import CallFormat, opening
 from quickstudy.types import Candidate, Certainty
 
 
-def names(decoder: Decoder, draft: Draft, how: Score = "sum") -> Certainty:
+def names(decoder: Decoder, draft: Draft, how: Likelihood = "sum") -> Certainty:
     """RSS over the names, in the draft's call format; 1 where it calls nothing.
 
     A mean is over the tokens that tell the names apart: not those all openings begin with.

@@ -24,7 +24,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from scipy.special import bdtrc
 
 from quickstudy.awareness.kinds import Kind, choice_kinds
@@ -37,7 +37,9 @@ from quickstudy.types import Certainty
 KEPT = 1000  # order statistics of a kind in the file
 DIGITS = 6  # of a margin; those next to 1 differ by less, and say nothing by it
 
-CREATE = "make one with `quickstudy calibrate --requests good.jsonl --model {model} --out {path}`"
+CREATE = (
+    "make one with `quickstudy calibrate --requests good.jsonl --model {model} --out {path}{set}`"
+)
 
 
 class Margins(BaseModel):
@@ -113,6 +115,18 @@ class Calibration(BaseModel):
     margins: dict[Kind, Margins]
     thresholds: dict[str, Threshold]
 
+    @field_validator("thresholds")
+    @classmethod
+    def _has_its_own(cls, thresholds: dict[str, Threshold]) -> dict[str, Threshold]:
+        if "reference" not in thresholds:
+            raise ValueError("no threshold for reference")
+        return thresholds
+
+    @property
+    def tau(self) -> float:
+        """The threshold for `reference` itself."""
+        return self.thresholds["reference"].tau
+
     @cached_property
     def reference(self) -> Reference:
         return Reference(self.margins)
@@ -127,13 +141,13 @@ class Calibration(BaseModel):
 
 
 def load(model: str, config: Config) -> Calibration:
-    """Reads the calibration file, which must be of this model and this way of decoding.
+    """Reads the calibration file, which must be of this model, its decoding and deviations.
 
     Raises:
         ConfigError: if there is none or it is another's; says what to type.
     """
-    path, constrained = config.awareness.reference, config.decoding.constrained
-    create = CREATE.format(model=model, path=path or "calibration.json")
+    path = config.awareness.reference
+    create = CREATE.format(model=model, path=path or "calibration.json", set="")
     if path is None:
         raise ConfigError(
             f"awareness.estimator=reference needs a calibration file: {create}, and name it with"
@@ -155,12 +169,21 @@ def load(model: str, config: Config) -> Calibration:
             f"awareness.reference: {path} was made for {calibration.model}, and the model is"
             f" {model}, whose margins are others; {create}"
         )
-    if calibration.constrained != constrained:
-        raise ConfigError(
-            f"awareness.reference: {path} was made with decoding.constrained="
-            f"{str(calibration.constrained).lower()}; set that again, or {create}"
-        )
+    for name, then, now in (
+        ("decoding.constrained", calibration.constrained, config.decoding.constrained),
+        ("awareness.deviations", calibration.deviations, config.awareness.deviations),
+    ):
+        if then != now:
+            setting = f" --set {name}={_told(now)}"
+            raise ConfigError(
+                f"awareness.reference: {path} was made with {name}={_told(then)}; set that again,"
+                f" or {CREATE.format(model=model, path=path, set=setting)}"
+            )
     return calibration
+
+
+def _told(value: int | bool) -> str:
+    return str(value).lower()
 
 
 @lru_cache(maxsize=8)

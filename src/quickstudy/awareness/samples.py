@@ -1,8 +1,10 @@
 """RSS over sampled answers: what else the model would say.
 
-The samples only propose candidates; each is weighed by the model's own probability (at
-temperature 1), as the paper does, not by how often it was drawn. How often is self-consistency
-(`baselines.py`), and the better estimate where one answer can be reached in very many words.
+With score sum or mean the samples only propose candidates, and each is weighed by the model's own
+probability (at temperature 1), as the paper does. With score votes it is weighed by how often it
+was drawn, the draft counting as once: the better estimate where one answer can be reached in very
+many words. Log-probabilities of whole texts differ by tens of nats, mostly for their length, so
+by sums the likeliest text takes all the mass, u is next to 1 and says nothing about the answer.
 """
 
 from __future__ import annotations
