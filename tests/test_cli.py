@@ -237,6 +237,10 @@ class TestCannotStart:
         error = refused("--request", "-", "--set", "augmentation.verify=form")
         assert "contradicts augmentation.strategy" in error
 
+    def test_a_teacher_of_another_method(self, refused: Callable[..., str]) -> None:
+        error = refused("--request", "-", "--teacher", "smollm2", "--method", "tt-icl")
+        assert "--teacher contradicts --method tt-icl; leave one of them out" in error
+
     def test_an_output_folder_that_is_a_file(self, quickstudy: Command, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("")
         done = quickstudy("demo", "--out", str(tmp_path / "out"))

@@ -258,7 +258,7 @@ class TestPreset:
             Config.load(toml(f"preset = {value}\n"))
 
     def test_other_methods_have_none(self) -> None:
-        for method in config.METHODS:
+        for method in get_args(Config.model_fields["method"].annotation):
             loaded = Config(method=method)
             if method != "tt-si-paper":
                 assert loaded.model_dump(exclude={"method"}) == Config().model_dump(
@@ -270,14 +270,41 @@ class TestPreset:
         Config.load(None, ["learning.rank=3", "learning.mode=full"], method="tt-si-paper")
         assert before == config.PRESETS
 
-    def test_methods_are_those_of_the_setting(self) -> None:
-        assert get_args(Config.model_fields["method"].annotation) == config.METHODS
+    def test_each_can_be_chosen(self) -> None:
         for name in config.PRESETS:
             assert Config(preset=name).preset == name
 
 
 class TestRefusal:
     """Every refusal is a ConfigError that names the key."""
+
+    @pytest.mark.parametrize(
+        ("setting", "told"),
+        [
+            ("teacher.api_key_env=sk-s3cret", "the name of an environment variable, not the key"),
+            ("teacher.url=http://me:s3cret@h/v1", "a user name or a password"),
+        ],
+    )
+    def test_a_secret_in_the_wrong_place_is_not_shown(self, setting: str, told: str) -> None:
+        with pytest.raises(ConfigError, match=told) as caught:
+            Config.load(None, [setting, "teacher.model=m"])
+        assert setting.partition("=")[0] in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+    def test_a_server_without_a_model_is_not_shown_either(self) -> None:
+        with pytest.raises(ConfigError, match=r"contradicts teacher\.model = none") as caught:
+            Config.load(None, ["teacher.url=http://s3cret/v1"])
+        assert "s3cret" not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["augmentation.memory", "model.cache_dir", "teacher.model"])
+    def test_an_empty_text(self, key: str) -> None:
+        """As a folder it would be the one we are in."""
+        with pytest.raises(ConfigError, match=f"{key} = '': it is empty; give a value"):
+            Config.load(None, [f"{key}="])
+
+    def test_a_value_for_a_group(self) -> None:
+        with pytest.raises(ConfigError, match=r"learning is a group of settings: set learning\."):
+            Config.load(None, ["learning=5"])
 
     @pytest.mark.parametrize(
         ("key", "near"),

@@ -864,6 +864,16 @@ class TestRepair:
         (drafted,) = answer.episode.draft.tool_calls
         assert drafted.arguments == {"level": 40, "colour": "velvet"}
 
+    def test_that_fails_costs_neither_answer_nor_practice(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(improve.repair, "ground_all", _failing(lambda *_: {}, 1, Fault))
+        answer = cycle(model, repair=True)
+        assert answer.tool_calls == (SAID,)
+        assert (answer.episode.practised, answer.episode.fallback) == (True, None)
+        assert answer.episode.notes == ("repair failed: Fault: broken",)
+        assert_documented(answer)
+
     def test_changes_nothing_of_how_the_answer_came_about(self, model: LanguageModel) -> None:
         plain, mended = (without_seconds(cycle(model, repair=on)) for on in (False, True))
         assert plain == mended
@@ -1061,6 +1071,11 @@ class TestTeacher:
     def test_must_be_there(self, model: LanguageModel) -> None:
         with pytest.raises(ConfigError, match="needs a teacher"):
             Improver(model, config(method="tt-d"))
+
+    def test_has_nothing_to_do_under_another_method(self, model: LanguageModel) -> None:
+        settings = config()
+        with pytest.raises(ConfigError, match="method tt-si has no teacher; set method tt-d"):
+            Improver(model, settings, LocalTeacher(Decoder(model), settings.decoding))
 
     def test_may_be_a_second_model(self, model: LanguageModel) -> None:
         settings = config(method="tt-d", teacher={"model": "second"})

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from quickstudy import catalog, reader, terminal
 from quickstudy.config import Config, settings
-from quickstudy.errors import QuickstudyError, RequestError
+from quickstudy.errors import ConfigError, QuickstudyError, RequestError
 
 if TYPE_CHECKING:
     from quickstudy.improve import Improver
@@ -89,6 +89,8 @@ def answer(
     """
     if as_json and explain:
         raise typer.BadParameter("--json and --explain exclude each other")
+    if teacher is not None and method not in (None, "tt-d"):
+        raise ConfigError(f"--teacher contradicts --method {method}; leave one of them out")
     loaded = Config.load(
         config,
         [*_teacher(teacher), *(set_ or ())],

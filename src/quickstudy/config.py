@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,13 @@ class Stage(BaseModel):
     """A group of settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():  # as a path it would be this folder
+            raise ValueError("it is empty; give a value, or leave it out")
+        return value
 
 
 class ModelConfig(Stage):
@@ -183,6 +191,20 @@ class TeacherConfig(Stage):
         description="if the teacher fails: self, the model teaches itself; draft, the draft stands",
     )
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("it takes the name of an environment variable, not the key itself")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        if url and "@" in url:  # settings are shown, in reports too
+            raise ValueError("it holds a user name or a password; use teacher.api_key_env instead")
+        return url
+
 
 class LearningConfig(Stage):
     """How the throw-away adapter is trained."""
@@ -211,7 +233,7 @@ class LearningConfig(Stage):
     )
 
 
-METHODS = ("base", "tt-si", "tt-d", "tt-icl", "tt-si-paper")
+_MAY_BE_SECRET = ("teacher.api_key_env", "teacher.url")  # by mistake; not shown in errors
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # the recipe of arXiv 2510.07841 as far as it is known: nothing is dropped, nothing stops early
     "paper": {
@@ -329,8 +351,8 @@ class Config(BaseSettings):
             )
         if self.teacher.url is not None and self.teacher.model is None:
             raise ValueError(
-                f"teacher.url = {self.teacher.url} contradicts teacher.model = none: name the model"
-                " that is to teach, as the server knows it"
+                "teacher.url contradicts teacher.model = none: name the model that is to teach, as"
+                " the server knows it"
             )
         return self
 
@@ -469,6 +491,10 @@ def _explain(error: ValidationError) -> str:
                 lines.append(f"unknown setting {leaf}{hint} (`quickstudy config` lists all)")
         elif not key:  # settings that contradict each other
             lines.append(problem["msg"].removeprefix("Value error, "))
+        elif problem["type"] == "model_type":
+            lines.append(f"{key} is a group of settings: set {key}.FIELD (`quickstudy config`)")
+        elif key in _MAY_BE_SECRET:
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{key} = {problem['input']!r}: {message}")

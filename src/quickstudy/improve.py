@@ -36,11 +36,13 @@ class Improver:
     def __init__(
         self, model: LanguageModel, config: Config | None = None, teacher: Teacher | None = None
     ) -> None:
-        """Raises ConfigError if tt-d has no teacher, or awareness no calibration file it needs."""
+        """Raises ConfigError if a teacher or awareness's file is missing, or a teacher is idle."""
         self.model = model
         self.config = config or Config()
         if self.config.method == "tt-d" and teacher is None:
             raise ConfigError("method tt-d needs a teacher; give one, or use Improver.load")
+        if self.config.method != "tt-d" and teacher is not None:
+            raise ConfigError(f"method {self.config.method} has no teacher; set method tt-d")
         self.decoder = Decoder(model)
         self.teacher = teacher
         self.threshold = check(model, self.config)
@@ -217,7 +219,11 @@ class Improver:
         request = draft.context.request
         changes: tuple[str, ...] = ()
         if self.config.repair:
-            final, changes = repair.repair(final, request)
+            try:
+                final, changes = repair.repair(final, request)
+            except Exception as error:  # as above: it costs the repair, not the answer
+                log.exception("request %s: repair failed; the answer stays as it is", request.id)
+                record.synthesis.notes.append(f"repair failed: {type(error).__name__}: {error}")
         episode = Episode(
             method=self.config.method,
             certainty=record.certainty.value if record.certainty else None,

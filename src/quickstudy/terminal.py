@@ -45,7 +45,7 @@ def explain(console: Console, answer: Answer) -> None:
     for candidate in episode.candidates:
         parts.append(Text(f"  log P {candidate.log_prob:8.3f}  …{candidate.text[-70:]!r}", "dim"))
     if episode.examples:
-        parts.append(Text("\nPractice it wrote itself", style="bold"))
+        parts.append(Text("\nPractice", style="bold"))
         for example in episode.examples:
             right = told(example.tool_calls) or example.content
             parts.append(Text(f"  {example.user_text}\n    → {right}"))

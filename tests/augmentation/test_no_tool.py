@@ -131,3 +131,12 @@ class TestOwnWords:
     )
     def test_else_the_fixed_sentence_is_the_lesson(self, reply: Reply) -> None:
         assert in_own_words(self.ORDER, reply) == self.ORDER
+
+
+def test_nothing_that_was_asked_earlier_is_asked() -> None:
+    said = [
+        {"role": "user", "content": "Is there pizza with mushrooms?"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "get_tide"}}]},
+        {"role": "tool", "content": "low"},
+    ]
+    assert PIZZA not in given_(tool("get_tide"), said=said)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from naughty import NaughtyServer, closed_port
+from naughty import MODES, NaughtyServer, closed_port
 
 from quickstudy.augmentation.author import Author
 from quickstudy.config import Config, DecodingConfig
@@ -180,9 +180,22 @@ def test_settings_that_a_server_refuses_are_left_out(naughty_server: Start, name
 
 def test_a_server_that_refuses_everything_is_not_asked_for_ever(naughty_server: Start) -> None:
     server = naughty_server("400")
+    teacher = remote(server.url)
     with pytest.raises(TeacherFailed, match="HTTP 400: never"):
-        written(remote(server.url), SCHEMA)
+        written(teacher, SCHEMA)
     assert len(server.bodies) == 2  # with and without the schema
+    server.answer, server.says = MODES["good"], '{"city": "Rome"}'
+    assert written(teacher, SCHEMA) == '{"city": "Rome"}'
+    assert "response_format" in server.bodies[-1]  # what was not the schema's fault
+
+
+def test_a_loop_that_cannot_be_made_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", fail)
+    with pytest.raises(OSError, match="too many open files"):
+        written(remote(closed_port()))
 
 
 # --- a server that does not behave ---
@@ -356,6 +369,7 @@ def calling(*calls: object, content: str | None = None) -> dict[str, Any]:
     return {"role": "assistant", "content": content, "tool_calls": list(calls)}
 
 
+WEATHER_CALL = {"type": "function", "function": {"name": "weather", "arguments": "{}"}}
 OSLO = ToolCall("weather", {"city": "Oslo"})
 
 
@@ -425,6 +439,22 @@ def test_past_calls_and_results_are_sent_as_servers_want_them(naughty_server: St
     assert [rain["tool_call_id"], sun["tool_call_id"]] == [first["id"], second["id"]]
     assert stray == {"role": "user", "content": "Tool result: of no call"}
     assert "tools" not in server.bodies[0]
+
+
+def test_results_name_the_calls_that_they_answer(naughty_server: Start) -> None:
+    """Parallel calls may be answered in any order."""
+    server = naughty_server()
+    calls = [{"id": name, **WEATHER_CALL} for name in ("a", "b")]
+    past = [
+        {"role": "user", "content": "Weather here and there?"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "b", "content": "sun"},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+    ]
+    remote(server.url).answer(Request.parse(past))
+    _, assistant, sun, rain = server.bodies[0]["messages"]
+    assert [call["id"] for call in assistant["tool_calls"]] == ["a", "b"]
+    assert [sun["tool_call_id"], rain["tool_call_id"]] == ["b", "a"]
 
 
 # --- names and settings ---

@@ -113,13 +113,12 @@ def rival_example(
     rival: Tool,
     beside: Sequence[Example],
     call_format: CallFormat,
-) -> Example | Rejected | None:
-    """One verified example of a rival tool; None where nothing could be written."""
+) -> Example | Rejected:
+    """One example of a rival tool, verified or rejected."""
     request = context.request
     wanted = [name for name in rival.properties if name in rival.required]
     analysis = Analysis((), ({},), (ToolCall(rival.name, dict.fromkeys(wanted)),))
-    written = write_examples(author, request, analysis, 1)
-    example = written[0]
+    (example,) = write_examples(author, request, analysis, 1)
     reason = reject(example, request, beside)
     turn = decoder.model.turn(context, example.messages, call_format)
     if reason is None and turn is not None:

@@ -56,7 +56,7 @@ def no_tool_example(request: Request, rng: random.Random) -> Example | None:
     if not request.tools or any(map(_serves_anything, request.tools)):
         return None
     known = {word for tool in request.tools for word in _words(_texts(tool))}
-    known |= _words([request.messages[-1].content])  # nor may it be what the user asks
+    known |= _words([request.user_text])  # nor may it be what the user asks
     outside = [entry for entry in _bank() if not _overlap(entry.about, known)]
     if not outside:
         return None

@@ -21,13 +21,12 @@ from rapidfuzz import fuzz
 from quickstudy import toolcalls
 from quickstudy.augmentation import arithmetic
 from quickstudy.augmentation.author import Writer
-from quickstudy.augmentation.verify import REFUSAL
+from quickstudy.augmentation.verify import NEAR, REFUSAL, plain
 from quickstudy.awareness.agreement import clusters, content_words, final_number, nearest
 from quickstudy.prompts import dialogue
 from quickstudy.types import Example, Message, Rejected, Request
 
 SOURCE = "question-answer"
-_NEAR = 92  # rapidfuzz ratio, 0 to 100
 _LABEL = re.compile(r"^\W*(?:new )?(?:question|request|q)\W*:\W*", re.IGNORECASE)
 _UNFINISHED = 30  # words; a text this long that ends within a sentence was cut off
 
@@ -184,7 +183,7 @@ def _flaw(answer: str, question: str) -> str | None:
         return "its answer is a refusal"
     if len(answer.split()) >= _UNFINISHED and (answer[-1].isalpha() or answer[-1] in ",;:-+*=/("):
         return "its answer is cut off"
-    if fuzz.ratio(_plain(answer), _plain(question)) >= _NEAR:
+    if fuzz.ratio(plain(answer), plain(question)) >= NEAR:
         return "its answer repeats the question"
     return None
 
@@ -194,7 +193,7 @@ def _near(one: str, other: str) -> bool:
     left, right = content_words(one), content_words(other)
     if not _digits(one) ^ _digits(other):
         few, many = sorted((set(left), set(right)), key=len)
-        return few <= many or fuzz.ratio(" ".join(left), " ".join(right)) >= _NEAR
+        return few <= many or fuzz.ratio(" ".join(left), " ".join(right)) >= NEAR
     return False
 
 
@@ -235,7 +234,3 @@ def _objects(text: str) -> Iterator[Mapping[str, Any]]:
 def _tidy(text: str) -> str:
     # half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes "?"
     return text.encode("utf-8", "replace").decode("utf-8").strip()
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.lower()))

@@ -257,7 +257,7 @@ class _Workshop:
 
     def _call_first(self, analysis: Analysis) -> None:
         into, settings = self.into, self.settings
-        assert self.draft.call_format is not None  # `work` has seen to it
+        assert self.draft.call_format is not None  # `synthesise` has seen to it
         count = settings.examples * settings.attempts
         unclear: list[Example] = []
         for example in call_first.write_examples(self.author, self.request, analysis, count):
@@ -286,7 +286,7 @@ class _Workshop:
 
     def _rival(self, analysis: Analysis) -> None:
         call_format = self.draft.call_format
-        assert call_format is not None  # `work` has seen to it
+        assert call_format is not None  # `synthesise` has seen to it
         names = [tool.name for tool in self.request.tools]
         turn = list(self.context.turn)
         scores = name_log_probs(self.decoder, self.context, turn, names, call_format)
@@ -302,5 +302,5 @@ class _Workshop:
         )
         if isinstance(made, Rejected):
             self.into.rejected.append(made)
-        elif made is not None:
+        else:
             self.into.examples.append(made)

@@ -31,7 +31,7 @@ REFUSAL = re.compile(
     r"\b(?:i'?m sorry|i am sorry|i can(?:no|')t|i am unable|i'm unable|as an ai|language model)\b",
     re.IGNORECASE,
 )
-_NEAR = 92  # rapidfuzz ratio, 0 to 100
+NEAR = 92  # rapidfuzz ratio, 0 to 100
 WRITTEN = ("call-first", "question-answer")  # sources whose requests a model wrote
 
 
@@ -56,7 +56,7 @@ def reject(
             return "it is a refusal"
         if text.lstrip()[:1] in "{[<`" or '"arguments"' in text:
             return "its request is code, not a sentence"
-    if _plain(text) == _plain(request.user_text):
+    if plain(text) == plain(request.user_text):
         return "it copies the user's request"
     for number, call in enumerate(example.tool_calls):
         wrong = toolcalls.problem(call, request.tools)
@@ -75,7 +75,7 @@ def reject(
     for other in accepted:
         if toolcalls.equal(example.tool_calls, other.tool_calls, request.tools):
             return "its call is that of another example"
-        if example.source in WRITTEN and fuzz.ratio(text, other.user_text) >= _NEAR:
+        if example.source in WRITTEN and fuzz.ratio(text, other.user_text) >= NEAR:
             return "it is nearly another example"
     return None
 
@@ -122,7 +122,7 @@ def _stated(value: Any, schema: Schema, text: str) -> bool:
 
 
 def _too_near(example: Example, request: Request) -> str | None:
-    if fuzz.ratio(_plain(example.user_text), _plain(request.messages[-1].content)) >= _NEAR:
+    if fuzz.ratio(plain(example.user_text), plain(request.messages[-1].content)) >= NEAR:
         return "it nearly copies the user's request"
     for call in example.tool_calls:
         tool = request.tool(call.name)
@@ -160,5 +160,6 @@ def _says_more(example: Example, request: Request) -> str | None:
     return None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The words alone, without case and punctuation."""
     return " ".join(re.findall(r"\w+", text.lower()))

@@ -122,19 +122,21 @@ class Endpoint:
 
     async def _send(self, client: openai.AsyncOpenAI, body: dict[str, Any]) -> httpx2.Response:
         """Sends a body; again without what the server refuses (HTTP 400 or 422) to take."""
+        refused = set(self._refused)
         while True:
-            sent = {name: value for name, value in body.items() if name not in self._refused}
-            if "max_tokens" in self._refused:  # OpenAI's reasoning models know only this name
+            sent = {name: value for name, value in body.items() if name not in refused}
+            if "max_tokens" in refused:  # OpenAI's reasoning models know only this name
                 sent["max_completion_tokens"] = body["max_tokens"]
             try:
                 create = client.chat.completions.with_raw_response.create
                 response: httpx2.Response = (await create(model=self.model, **sent)).http_response
+                self._refused |= refused  # a request that fails all the same tells nothing
                 return response
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 named = [n for n in _OPTIONAL if n in sent and n in error.response.text]
                 if not named and "response_format" not in sent:
                     raise
-                self._refused.add(named[0] if named else "response_format")
+                refused.add(named[0] if named else "response_format")
 
     def _read(self, response: httpx2.Response) -> Said:
         body = _json(response.content)
@@ -248,7 +250,17 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=lambda: asyncio.run(run()), daemon=True).start()
+    def loop() -> None:
+        coroutine = run()
+        try:
+            asyncio.run(coroutine)
+        except BaseException as error:  # no loop: too many open files
+            coroutine.close()
+            work.close()
+            if not done.done():
+                done.set_exception(error)
+
+    threading.Thread(target=loop, daemon=True).start()
     return done.result()
 
 

@@ -29,13 +29,14 @@ class Said:
 
 
 def to_wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as servers want them: calls have ids, and tool results name them, in order."""
+    """Messages as servers want them: calls have ids, and results name theirs, else in order."""
     sent: list[dict[str, Any]] = []
     waiting: list[str] = []
     for message in messages:
         wired: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
-            waiting = [f"call_{len(sent)}_{i}" for i in range(len(message.tool_calls))]
+            made = [f"call_{len(sent)}_{i}" for i in range(len(message.tool_calls))]
+            waiting = list(message.call_ids) or made
             wired["tool_calls"] = [
                 {
                     "id": identity,
@@ -48,7 +49,9 @@ def to_wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 for identity, call in zip(waiting, message.tool_calls, strict=True)
             ]
         elif message.role == "tool" and waiting:
-            wired["tool_call_id"] = waiting.pop(0)
+            named = message.tool_call_id in waiting
+            wired["tool_call_id"] = message.tool_call_id if named else waiting[0]
+            waiting.remove(wired["tool_call_id"])
         elif message.role == "tool":  # servers refuse a result that no call asked for
             wired = {"role": "user", "content": f"Tool result: {message.content}"}
         sent.append(wired)
