@@ -36,7 +36,7 @@ from quickstudy.improve import Improver
 from quickstudy.learning import practice
 from quickstudy.model import Context, LanguageModel
 from quickstudy.teaching.teacher import LocalTeacher, load_teacher
-from quickstudy.types import STAGES, Answer, Request, ToolCall
+from quickstudy.types import STAGES, Answer, Example, Message, Reply, Request, ToolCall
 
 ASK = "Light to 40"
 TOOLS = [
@@ -1068,6 +1068,28 @@ class TestTeacher:
         assert time.monotonic() - start < 5
         assert answer.episode.fallback == "the time budget is spent"
 
+    def test_whose_words_cannot_be_varied_teaches_nothing(
+        self, model: LanguageModel, naughty_server: Callable[..., NaughtyServer]
+    ) -> None:
+        """Practice on the user's own request would show its answer by the teacher."""
+        server = naughty_server(says="No tool can do that")
+        only = {"type": "object", "properties": {"state": {"type": "string", "enum": ["on"]}}}
+        settings = config(
+            method="tt-d", teacher={"url": server.url, "model": "m", "fallback": "draft"}
+        )
+        asked = Request.parse("Turn it on", [{"name": "turn", "parameters": only}])
+        drafted = replace(
+            Improver(model, config()).draft(asked),
+            reply=Reply("", (ToolCall("turn", {"state": "on"}),)),
+            call_format="json",
+        )
+        episode = Improver(model, settings, load_teacher(settings)).improve(drafted).episode
+        assert episode.examples == ()
+        assert {rejected.reason for rejected in episode.rejected} == {
+            "it copies the user's request or another example"
+        }
+        assert not episode.practised
+
     def test_must_be_there(self, model: LanguageModel) -> None:
         with pytest.raises(ConfigError, match="needs a teacher"):
             Improver(model, config(method="tt-d"))
@@ -1083,3 +1105,37 @@ class TestTeacher:
         episode = Improver(model, settings, second).answer(ASK, TOOLS).episode
         assert episode.practised
         assert episode.notes == ()
+
+
+class TestNoTool:
+    """Beside practised calls stands one request that the model itself answers without a call."""
+
+    def test_is_practised_in_the_models_own_words(self, model: LanguageModel) -> None:
+        episode = cycle(model, augmentation={"no_tool": True}).episode
+        *calls, other = episode.examples
+        assert [example.source for example in calls] == ["substitution"] * 2
+        assert (other.source, other.tool_calls) == ("no-tool", ())
+        assert other.content
+        assert episode.practised
+
+    def test_is_rejected_where_the_model_calls_even_then(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ask = Example((Message("user", ASK),), (), "no-tool", "No.")  # what it was taught to call
+        monkeypatch.setattr(synthesis_module, "no_tool_example", lambda *_: ask)
+        episode = cycle(model, augmentation={"no_tool": True}).episode
+        assert [example.source for example in episode.examples] == ["substitution"] * 2
+        assert "itself" in episode.rejected[-1].reason
+
+    def test_alone_is_not_practised(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def losses(*_: object) -> Tensor:
+            return torch.tensor([0.1, 0.1, 5.0], requires_grad=True) * 1.0
+
+        monkeypatch.setattr(practice, "lesson_losses", losses)
+        settings = {"no_tool": True, "informative_loss": 1.0}
+        answer = cycle(model, augmentation=settings, learning={"epochs": 1})
+        assert not answer.episode.practised
+        assert answer.episode.fallback == "the model already answers every practised call"
+        assert answer.tool_calls == answer.episode.draft.tool_calls

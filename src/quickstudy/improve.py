@@ -173,6 +173,10 @@ class Improver:
         record.losses = practice.losses
         for index in practice.known:
             record.reject(examples[index], "the model already answers it")
+        left = record.synthesis.examples
+        if any(e.tool_calls for e in examples) and not any(e.tool_calls for e in left):
+            # what is left calls nothing, and alone it would teach to call nothing
+            raise NoExamples("the model already answers every practised call")
         if self.config.learning.mode == "full":  # the adapter must see the prefix as well
             return self.model.prefill(draft.context.request, draft.context.thinking)
         return draft.context

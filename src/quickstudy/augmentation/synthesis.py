@@ -221,7 +221,11 @@ class _Workshop:
                 break
             *messages, answer = made.messages
             example = Example(tuple(messages), (), "substitution", answer.content)
-            self.into.file(example, None if words.strip() else "the teacher says nothing")
+            reason = None if words.strip() else "the teacher says nothing"
+            told = [self.request.user_text, *(e.user_text for e in self.into.examples)]
+            if example.user_text in told:
+                reason = "it copies the user's request or another example"
+            self.into.file(example, reason)
 
     def _no_tool(self) -> None:
         """One more example: what the model rightly answers without a call, it shall go on to.
