@@ -54,10 +54,19 @@ def main() -> None:
         method: Config.load(overrides=arguments.set, method=method)
         for method in ["base", *(arguments.method or ["tt-si"])]
     }
+    settings = {
+        method: config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
+        for method, config in configs.items()
+    }
+    flags = f"{' --single-call' * arguments.single_call}{' --no-fit' * arguments.no_fit}"
+    what = {"model": Path(arguments.model).stem, "data": f"{arguments.data.name}{flags}"}
     arguments.out.mkdir(parents=True, exist_ok=True)
+    same_run(arguments.out / "run.json", {**what, **settings})
     records_file = arguments.out / "records.jsonl"
     done = read(records_file)
     waiting = [(row, item) for row, item in numbered if any((row, m) not in done for m in configs)]
+    if not numbered:
+        raise SystemExit(f"--rows {arguments.rows} leaves none of {len(tasks)} rows")
     if waiting:
         improver = Improver.load(arguments.model, configs["base"])
         improvers = {"base": improver}
@@ -74,11 +83,10 @@ def main() -> None:
                         done[row, method] = {"row": row, "method": method, **graded(item, answer)}
                         file.write(json.dumps(done[row, method], ensure_ascii=False) + "\n")
                         file.flush()
-    flags = f"{' --single-call' * arguments.single_call}{' --no-fit' * arguments.no_fit}"
     base = [done[row, "base"] for row, _ in numbered]
     summary = {
-        "model": Path(arguments.model).stem,
-        "data": f"{arguments.data.name} --rows {arguments.rows}{flags}",
+        **what,
+        "rows": arguments.rows,
         "n": len(base),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: version(name) for name in ("quickstudy", "torch", "transformers")},
@@ -87,12 +95,17 @@ def main() -> None:
             for method in configs
         },
     }
-    settings = {
-        method: config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
-        for method, config in configs.items()
-    }
     (arguments.out / "summary.json").write_text(compact({**summary, "settings": settings}))
     print(compact(summary))
+
+
+def same_run(path: Path, now: dict) -> None:
+    """Refuses to go on with a run of another model, other data or other settings."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    for key in before.keys() & now.keys():
+        if before[key] != now[key]:
+            raise SystemExit(f"{path.parent} holds a run with another {key}; name another --out")
+    path.write_text(compact({**before, **now}))
 
 
 def without_gold(item: task.Task) -> task.Task:
