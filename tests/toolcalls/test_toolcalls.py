@@ -6,6 +6,7 @@ import json
 import random
 import re
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -1030,3 +1031,10 @@ class TestValueGrammar:
         assert engine().refused(rules, text) == ""
         assert engine().refused(rules, text + "!")
         assert engine().refused(rules, " " + text)
+
+
+@pytest.mark.parametrize("loop", ["[", "{", '{"a":', "[f(", "[f(a=1,", '[f(a="""', "[TOOL_CALLS]["])
+def test_an_answer_that_repeats_itself_is_read_in_time(loop: str) -> None:
+    start = time.process_time()
+    assert not read(loop * 3000, TOOLS)[0].tool_calls
+    assert time.process_time() - start < 5

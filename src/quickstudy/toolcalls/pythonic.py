@@ -125,6 +125,8 @@ def _parts(text: str, opened: int) -> tuple[list[str], int]:
         position += 1
         if letter in _CLOSING:
             expected.append(_CLOSING[letter])
+            if len(expected) > MAX_NESTING + 3:  # seen at once, not at the end of a long text
+                break
         elif letter in ")]}":
             if expected.pop() != letter:
                 break

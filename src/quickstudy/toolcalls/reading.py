@@ -110,6 +110,10 @@ def _scan(text: str, tools: Sequence[Tool]) -> tuple[list[_Found], str]:
     while match := _OPENING.search(text, position):
         start = match.start()
         blanked.append(text[position:start])
+        if _DEEP.match(text, start):  # no call, and a model that repeats itself writes thousands
+            blanked.append(text[start])
+            position = start + 1
+            continue
         hit = _marked_calls(text, start, listed) or _python_list(text, start, tools)
         if hit:
             found.append(hit)
@@ -179,6 +183,7 @@ def _finite(digits: str) -> float:
 
 
 _OPENING = re.compile(r"[{\[]")
+_DEEP = re.compile(rf'(?:\[\s*|\{{\s*(?:"[^"\\]{{0,64}}"\s*:\s*)?){{{MAX_NESTING + 3}}}')
 _KEY = re.compile(r'"\s*:\s*\Z')
 _MARK = re.compile(
     r'\[TOOL_CALLS\]\s*(?:(?P<name>[^\W\d][\w.-]*|"(?:[^"\\\n]|\\.)*")\s*'
