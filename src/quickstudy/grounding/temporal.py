@@ -202,6 +202,7 @@ def _other(phrase: Phrase, rng: random.Random) -> datetime:
     return was + timedelta(minutes=step * rng.randint(1, 600 // step))
 
 
+@lru_cache(maxsize=4096)  # dateparser takes 20 ms for a date, and a log has hundreds alike
 def _moment(surface: str, kind: Kind) -> datetime | None:
     if kind == "relative":
         return None
@@ -210,7 +211,13 @@ def _moment(surface: str, kind: Kind) -> datetime | None:
     if kind == "month":
         month, _, year = surface.replace(",", "").rpartition(" ")
         return datetime(int(year), _MONTHS.index(month[:3].lower()) + 1, 1) if int(year) else None
-    order = "YMD"
+    iso = re.fullmatch(r"(\d{4})[-/](\d\d)[-/](\d\d)", surface)
+    if iso:
+        try:
+            return datetime(*map(int, iso.groups()))  # type: ignore[arg-type]
+        except ValueError:
+            return None
+    order = "MDY"
     slashed = _SLASHED.fullmatch(surface)
     if slashed:
         first, second = int(slashed[1]), int(slashed[3])
