@@ -22,11 +22,12 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
-from quickstudy.grounding import amounts, kinds, names, numerals, temporal
+from quickstudy.grounding import amounts, hints, kinds, names, numerals, temporal
 from quickstudy.grounding.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 from quickstudy.grounding.spellings import spaced
 
 _LOOSE_NUMBERS = "half quarter dozen hundred thousand million billion percent once twice".split()
+_CHOICES = ("enum", "const", "$ref", "allOf", "anyOf", "oneOf")  # or a list that stands elsewhere
 _STOP_WORDS = frozenset("the and for with from that this all any not are was has our your".split())
 
 
@@ -164,7 +165,8 @@ def _ground_number(value: int | float, schema: Schema, text: str) -> Ground:
         if numeral.plain and numerals.same(value, numeral.value):
             return Ground(Status.STATED, numeral.surface)
     worded = _ground_phrase(value, schema, text, [amounts])
-    return worded or Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
+    told = _tells_numbers(text) or hints.number(value, text)
+    return worded or Ground(Status.UNCLEAR if told else Status.INVENTED)
 
 
 def _tells_numbers(text: str) -> bool:
@@ -199,7 +201,7 @@ def _ground_text(value: str, schema: Schema, text: str) -> Ground:
     joined = _ground_joined(value, text)
     if joined is not None:
         return joined
-    if "enum" in schema:
+    if not schema.keys().isdisjoint(_CHOICES):
         return Ground(Status.UNCLEAR)  # a choice among few: it may be meant in other words
     told = re.findall(r"[^\W_]+", text.lower())
     words = re.findall(r"[^\W_]+", spaced(value).lower())
@@ -208,6 +210,8 @@ def _ground_text(value: str, schema: Schema, text: str) -> Ground:
         return Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
     if not words or re.fullmatch(r"[A-Z]{2,4}", value):
         return Ground(Status.UNCLEAR)  # a code: it may stand for a word of the request
+    if hints.words(words, text) or hints.initials(value, text):
+        return Ground(Status.UNCLEAR)
     if any(_akin(word, other) for word in words for other in told):
         return Ground(Status.UNCLEAR)
     if temporal.find(value):

@@ -76,9 +76,22 @@ def described(schema: Schema) -> str:
 
 
 def schema_of(properties: Mapping[str, Any], name: str) -> Schema:
-    """A parameter's schema with its name as `title`, since `weight_kg` says as much as a text."""
+    """A parameter's schema with its name as `title`, since `weight_kg` says as much as a text.
+
+    What may also be null, as pydantic writes `int | None`, is told as what it else is.
+    """
     raw = properties.get(name)
-    return {**raw, "title": name} if isinstance(raw, Mapping) else {"title": name}
+    return {**_of_one_type(raw), "title": name} if isinstance(raw, Mapping) else {"title": name}
+
+
+def _of_one_type(schema: Schema) -> Schema:
+    for either in ("anyOf", "oneOf"):
+        others = [part for part in schema.get(either, ()) if part != {"type": "null"}]
+        if len(others) == 1 and isinstance(others[0], Mapping):
+            return {**{key: schema[key] for key in schema if key != either}, **others[0]}
+    kinds = schema.get("type")
+    others = [kind for kind in kinds if kind != "null"] if isinstance(kinds, list) else []
+    return {**schema, "type": others[0]} if len(others) == 1 else schema
 
 
 def items_of(schema: Schema) -> Schema:
