@@ -324,3 +324,9 @@ class TestNeverRaises:
         found = ground(value, {}, text)
         assert found.surface in text
         assert all(surface in text for surface, _ in numbers(text))
+
+
+@pytest.mark.parametrize("text", ["I'm ill", "I’m ill", "m'aider"])
+def test_a_letter_behind_an_apostrophe_is_no_word(text: str) -> None:
+    assert ground("M", {"type": "string"}, text).status is not Status.STATED
+    assert ground("M", {"type": "string"}, f"Size M. {text}").status is Status.STATED

@@ -143,6 +143,8 @@ def whole(surface: str) -> str:
         return re.escape(surface)  # `$` in `$20`
     left = r"(?<!\w)(?<!\d[.,:/])" if surface[:1].isdigit() else r"(?<!\w)"
     right = r"(?!\w)(?![.,:/]\d)" if surface[-1:].isdigit() else r"(?!\w)"
+    if len(surface) == 1 and surface.isalpha():
+        left, right = rf"{left}(?<!\w['’])", rf"{right}(?!['’]\w)"  # no `M` in `I'm`
     return f"{left}{re.escape(surface)}{right}"
 
 
