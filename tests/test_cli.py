@@ -304,7 +304,13 @@ class TestBadRequests:
 
 def shell(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", RUN, *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+    def hear_ctrl_c() -> None:  # a job in the background is started deaf to it, and so its children
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c, **options
+    )
 
 
 class TestOutput:

@@ -1139,3 +1139,16 @@ class TestNoTool:
         assert not answer.episode.practised
         assert answer.episode.fallback == "the model already answers every practised call"
         assert answer.tool_calls == answer.episode.draft.tool_calls
+
+    def test_words_in_place_of_a_call_are_no_answer(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A small model may copy the example that calls nothing, above all from its context."""
+        improver = Improver(model, config(method="tt-icl", augmentation={"no_tool": True}))
+        draft = improver.draft(Request.parse(ASK, TOOLS))
+        words = Generation((), "Cold is the opposite of hot.", (), True)
+        monkeypatch.setattr(Improver, "_decode", lambda *_: words)
+        answer = improver.improve(draft)
+        assert answer.episode.fallback == "the practised answer is not valid: it calls nothing"
+        assert answer.tool_calls == draft.reply.tool_calls == (SAID,)
+        assert answer.episode.examples[-1].source == "no-tool"

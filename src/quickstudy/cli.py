@@ -65,7 +65,7 @@ def answer(
         typer.Option(
             help="base (no practice), tt-si (the model teaches itself), tt-d (a teacher does),"
             " tt-icl (practice in the context), tt-si-paper (the paper's recipe)"
-            " [default: tt-si]"
+            " (default: tt-si)"
         ),
     ] = None,
     teacher: Annotated[
@@ -180,7 +180,7 @@ def calibrate(
     model: Model = "auto",
     trigger_rate: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="share of requests that practise [default: 0.3]"),
+        typer.Option(min=0, max=1, help="share of requests that practise (default: 0.3)"),
     ] = None,
     risk: Annotated[
         float | None,

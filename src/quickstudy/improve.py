@@ -132,7 +132,8 @@ class Improver:
         )
         refusal = self.decoder.refusal(grammar)
         if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
-            log.warning("request %s is decoded without constraint: %s", request.id, refusal)
+            reason = refusal.splitlines()[0]
+            log.warning("request %s is decoded without constraint: %s", request.id, reason)
             return None
         return grammar
 
@@ -184,7 +185,8 @@ class Improver:
     def _in_context(self, draft: Draft, record: _Record) -> Context:
         """The request with the practice told before it, as turns of the conversation."""
         told: list[Message] = []
-        for example in record.synthesis.examples:
+        # what calls nothing comes first: a small model copies the last answer it has read
+        for example in sorted(record.synthesis.examples, key=lambda e: bool(e.tool_calls)):
             told += [message for message in example.messages if message.role != "system"]
             told.append(Message("assistant", _answer_text(example, draft)))
         asked = draft.context.request.messages
@@ -213,7 +215,7 @@ class Improver:
         if not final.finished:
             raise PracticeFailed("the practised answer was cut off")
         silent = "it calls nothing"
-        in_words = any(not example.tool_calls for example in record.synthesis.examples)
+        in_words = not any(example.tool_calls for example in record.synthesis.examples)
         wrong = _first_problem(reply, request, None if in_words else silent)
         if wrong and not _first_problem(draft.reply, request, silent):
             raise PracticeFailed(f"the practised answer is not valid: {wrong}")
@@ -222,6 +224,8 @@ class Improver:
     def _done(self, record: _Record, draft: Draft, final: Reply) -> Answer:
         request = draft.context.request
         changes: tuple[str, ...] = ()
+        if request.tools and self.config.decoding.constrained and draft.grammar is None:
+            record.synthesis.notes.append("decoded without constraint: the tools make no grammar")
         if self.config.repair:
             try:
                 final, changes = repair.repair(final, request)
