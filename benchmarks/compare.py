@@ -58,6 +58,9 @@ def main() -> None:
         method: config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
         for method, config in configs.items()
     }
+    for dumped in settings.values():  # a path says more of this machine than of the run
+        if dumped["teacher"]["model"]:
+            dumped["teacher"]["model"] = Path(dumped["teacher"]["model"]).name
     flags = f"{' --single-call' * arguments.single_call}{' --no-fit' * arguments.no_fit}"
     what = {"model": Path(arguments.model).stem, "data": f"{arguments.data.name}{flags}"}
     arguments.out.mkdir(parents=True, exist_ok=True)
