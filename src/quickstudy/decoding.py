@@ -7,6 +7,7 @@ model's, so they carry no certainty. Every real choice is recorded with its marg
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,14 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
 
+from quickstudy import toolcalls
+from quickstudy.config import DecodingConfig
 from quickstudy.errors import BudgetSpent
 from quickstudy.model import Context, LanguageModel, Prefix
 from quickstudy.toolcalls import CallFormat, Grammar
-from quickstudy.types import Reply
+from quickstudy.types import Reply, Request
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,36 @@ class Decoder:
     def refusal(self, grammar: Grammar) -> str:
         """Why the grammar engine cannot decode under a grammar; empty if it can."""
         return str(LLMatcher.validate_grammar(grammar.lark, self.vocabulary))
+
+    def grammar(
+        self,
+        request: Request,
+        config: DecodingConfig,
+        thinking: bool,
+        only: CallFormat | None = None,
+    ) -> Grammar | None:
+        """What the model may answer to a request; None where nothing holds it.
+
+        Args:
+            thinking: whether the prompt lets the model think first.
+            only: the one call format allowed; None: all that the model may speak.
+        """
+        if not request.tools or not config.constrained:
+            return None
+        rules = toolcalls.grammar(
+            request.tools,
+            self.model.single_tokens,
+            only,
+            config.max_calls,
+            self.model.call_formats,
+            self.model.reasoning_start(thinking),
+        )
+        refusal = self.refusal(rules)
+        if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
+            reason = refusal.splitlines()[0]
+            log.warning("request %s is decoded without constraint: %s", request.id, reason)
+            return None
+        return rules
 
     @torch.no_grad()
     def decode(

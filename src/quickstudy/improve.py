@@ -119,23 +119,8 @@ class Improver:
         return self._done(record, draft, draft.reply)
 
     def _grammar(self, request: Request, only: CallFormat | None = None) -> Grammar | None:
-        if not request.tools or not self.config.decoding.constrained:
-            return None
-        model, decoding = self.model, self.config.decoding
-        grammar = toolcalls.grammar(
-            request.tools,
-            model.single_tokens,
-            only,
-            decoding.max_calls,
-            model.call_formats,
-            model.reasoning_start(decoding.thinking),
-        )
-        refusal = self.decoder.refusal(grammar)
-        if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
-            reason = refusal.splitlines()[0]
-            log.warning("request %s is decoded without constraint: %s", request.id, reason)
-            return None
-        return grammar
+        decoding = self.config.decoding
+        return self.decoder.grammar(request, decoding, decoding.thinking, only)
 
     def _decode(self, context: Context, grammar: Grammar | None, deadline: Deadline) -> Generation:
         return self.decoder.decode(

@@ -90,22 +90,11 @@ class LocalTeacher:
             BudgetSpent: if the request's time ran out.
         """
         self.deadline.check()
-        model, tools = self.decoder.model, request.tools
         try:
-            context = model.prefill(request)
+            context = self.decoder.model.prefill(request)
         except RequestError as error:
             raise TeacherFailed(f"the teacher {self.name}: {error}") from error
-        grammar = None
-        if tools and self.decoding.constrained:
-            grammar = toolcalls.grammar(
-                tools,
-                model.single_tokens,
-                max_calls=self.decoding.max_calls,
-                formats=model.call_formats,
-                reasoning_start=model.reasoning_start(context.thinking),
-            )
-            if self.decoder.refusal(grammar):
-                grammar = None
+        grammar = self.decoder.grammar(request, self.decoding, context.thinking)
         (answer,) = self.decoder.decode(
             context.prefix,
             [Ask(context.turn, grammar)],
@@ -116,7 +105,7 @@ class LocalTeacher:
             raise TeacherFailed(
                 f"the teacher {self.name} was cut off at {self.decoding.max_new_tokens} tokens"
             )
-        return toolcalls.read(answer.text, tools)[0]
+        return toolcalls.read(answer.text, request.tools)[0]
 
 
 def parse_teacher(text: str) -> dict[str, str | None]:
