@@ -22,7 +22,9 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from rich.progress import track
+from sklearn.metrics import roc_auc_score
 
 from quickstudy import Config, Improver
 from quickstudy.evals import stats, task
@@ -174,6 +176,7 @@ def summarise(base: list[dict], records: list[dict]) -> dict:
         "vs_base_repaired": told(stats.compare(free, right)),
         "repaired_vs_base_repaired": told(stats.compare(free, repaired)),
         "calls_rate": str(stats.bootstrap([float(bool(r["tool_calls"])) for r in records])),
+        "gate_auroc": auroc(base, records),
         "unsure": len(unsure),
         "practised": len(practised),
         "examples_trained": sum(len(r["episode"]["examples"]) for r in practised),
@@ -191,6 +194,18 @@ def summarise(base: list[dict], records: list[dict]) -> dict:
             for r in records
         ],
     }
+
+
+def auroc(base: list[dict], records: list[dict]) -> str | None:
+    """How well certainty tells wrong drafts from right ones, with a 95% bootstrap interval."""
+    sure = np.array([r["episode"]["certainty"] for r in records], dtype=float)
+    wrong = np.array([not r["correct"] for r in base])
+    if np.isnan(sure).any() or wrong.all() or not wrong.any():
+        return None
+    drawn = np.random.default_rng(0).integers(0, len(wrong), size=(2_000, len(wrong)))
+    mixed = [i for i in drawn if wrong[i].any() and not wrong[i].all()]
+    low, high = np.percentile([roc_auc_score(wrong[i], -sure[i]) for i in mixed], [2.5, 97.5])
+    return str(stats.Interval(float(roc_auc_score(wrong, -sure)), float(low), float(high)))
 
 
 def told(compared: stats.Comparison) -> dict:
