@@ -241,6 +241,10 @@ class TestCannotStart:
         error = refused("--request", "-", "--teacher", "smollm2", "--method", "tt-icl")
         assert "--teacher contradicts --method tt-icl; leave one of them out" in error
 
+    def test_a_method_said_twice(self, refused: Callable[..., str]) -> None:
+        error = refused("--request", "-", "--method", "tt-icl", "--set", "method=tt-si")
+        assert "--method contradicts --set method=tt-si; leave one of them out" in error
+
     def test_an_output_folder_that_is_a_file(self, quickstudy: Command, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("")
         done = quickstudy("demo", "--out", str(tmp_path / "out"))

@@ -91,6 +91,9 @@ def answer(
         raise typer.BadParameter("--json and --explain exclude each other")
     if teacher is not None and method not in (None, "tt-d"):
         raise ConfigError(f"--teacher contradicts --method {method}; leave one of them out")
+    for setting in set_ or ():
+        if method is not None and setting.partition("=")[0].strip() == "method":
+            raise ConfigError(f"--method contradicts --set {setting}; leave one of them out")
     loaded = Config.load(
         config,
         [*_teacher(teacher), *(set_ or ())],
