@@ -49,6 +49,11 @@ class ModelConfig(Stage):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="auto: bfloat16 where the processor or GPU computes in it, else float32"
     )
+    decoding_weights: Literal["auto", "int8", "own"] = Field(
+        "auto",
+        description="of passes over a few tokens; int8: a copy that takes half as much reading and"
+        " half as much memory again; auto: int8 where the model computes in bfloat16 on a CPU",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: torch decides")
     cache_dir: Path = Field(
         Path("~/.cache/quickstudy"),
@@ -215,6 +220,9 @@ class LearningConfig(Stage):
         " whose key/value cache is reused; full: on the whole sequence, the reference",
     )
     targets: Literal["all-linear", "attention"] = Field("all-linear", description="adapted layers")
+    upper_layers: float = Field(
+        1.0, gt=0, le=1, description="share of the layers, from the top, that gets adapters"
+    )
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: float = Field(32, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate, at its highest")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,7 +79,8 @@ class Improver:
             context = self.model.prefill(request, self.config.decoding.thinking)
         with record.stage("draft"):
             grammar = self._grammar(request)
-            generation = self._decode(context, grammar, Deadline())
+            # values are often copied from the user's words
+            generation = self._decode(context, grammar, context.turn, Deadline())
             reply, call_format = toolcalls.read(generation.text, request.tools)
         return Draft(context, generation, grammar, reply, call_format, record.seconds)
 
@@ -122,10 +123,16 @@ class Improver:
         decoding = self.config.decoding
         return self.decoder.grammar(request, decoding, decoding.thinking, only)
 
-    def _decode(self, context: Context, grammar: Grammar | None, deadline: Deadline) -> Generation:
+    def _decode(
+        self,
+        context: Context,
+        grammar: Grammar | None,
+        likely: Sequence[int],
+        deadline: Deadline,
+    ) -> Generation:
         return self.decoder.decode(
             context.prefix,
-            [Ask(context.turn, grammar)],
+            [Ask(context.turn, grammar, likely=likely)],
             max_new_tokens=self.config.decoding.max_new_tokens,
             deadline=deadline,
         )[0]
@@ -156,7 +163,7 @@ class Improver:
                 deadline=deadline,
             )
         )
-        record.losses = practice.losses
+        record.losses = tuple(practice.losses)
         for index in practice.known:
             record.reject(examples[index], "the model already answers it")
         left = record.synthesis.examples
@@ -195,7 +202,8 @@ class Improver:
             PracticeFailed: if it is cut off, or invalid where the draft was valid.
         """
         request = context.request
-        final = self._decode(context, self._grammar(request, draft.call_format), deadline)
+        likely = (*draft.generation.ids, *context.turn)
+        final = self._decode(context, self._grammar(request, draft.call_format), likely, deadline)
         reply, _ = toolcalls.read(final.text, request.tools)
         if not final.finished:
             raise PracticeFailed("the practised answer was cut off")

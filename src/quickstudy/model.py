@@ -21,7 +21,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from quickstudy import catalog, checkpoint, gguf, hub
+from quickstudy import attention, catalog, checkpoint, gguf, hub, narrow
 from quickstudy.chat import Chat, Style
 from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
@@ -38,14 +38,52 @@ class Prefix:
 
     def fork(self, rows: int = 1) -> DynamicCache:
         """A cache that continues this one in `rows` rows; the prefix itself stays as it is."""
-        forked = copy.copy(self.cache)
-        forked.layers = [copy.copy(layer) for layer in self.cache.layers]
+        forked = _forked(self.cache)
         if rows > 1:
             for layer in forked.layers:
                 if layer.keys is not None and layer.keys.numel():
                     layer.keys = layer.keys.expand(rows, -1, -1, -1)
                     layer.values = layer.values.expand(rows, -1, -1, -1)
         return forked
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the rows of a batch begin, each after its own prefix.
+
+    `seen` is (rows, longest prefix) bool, which cached places are real; None: all are. Shorter
+    prefixes are padded on the left.
+    """
+
+    prefixes: tuple[Prefix, ...]
+    cache: DynamicCache
+    seen: Tensor | None
+
+    def fork(self) -> DynamicCache:
+        """A cache that a pass may grow."""
+        return _forked(self.cache)
+
+    def select(self, rows: Sequence[int]) -> Start:
+        """The same for some of the rows."""
+        same = list(rows) == list(range(len(self.prefixes)))
+        return self if same else start([self.prefixes[row] for row in rows])
+
+
+def start(prefixes: Sequence[Prefix]) -> Start:
+    """Where a batch begins whose rows continue these prefixes; rows that share one share it."""
+    first = prefixes[0]
+    if all(prefix is first for prefix in prefixes) or not any(p.ids for p in prefixes):
+        return Start(tuple(prefixes), first.fork(len(prefixes)), None)
+    longest = max(prefixes, key=lambda prefix: len(prefix.ids))
+    joined = longest.fork()
+    for index, layer in enumerate(joined.layers):
+        parts = [prefix.cache.layers[index] for prefix in prefixes]
+        layer.keys = _left_padded([part.keys for part in parts], layer.keys)
+        layer.values = _left_padded([part.values for part in parts], layer.values)
+    places = torch.arange(len(longest.ids), device=joined.layers[0].keys.device)
+    empty = torch.tensor([len(longest.ids) - len(p.ids) for p in prefixes], device=places.device)
+    seen = places >= empty.unsqueeze(1)
+    return Start(tuple(prefixes), joined, None if bool(seen.all()) else seen)
 
 
 @dataclass(frozen=True)
@@ -67,6 +105,7 @@ class LanguageModel:
 
     def __init__(self, network: Any, tokenizer: Any, name: str) -> None:
         self.network: Any = network.eval()
+        attention.install(self.network)
         # The last positions of a longer pass are a strided view, for which torch multiplies in
         # batches and copies the whole output matrix first: 0.6 s a pass on a 0.5B model's CPU
         # decoding. A fresh copy of the few positions avoids it.
@@ -106,7 +145,12 @@ class LanguageModel:
                 )
             checkpoint.check_loaded(spec, loading)
             network.requires_grad_(False)
-            return cls(network.to(device), tokenizer, source.name)
+            model = cls(network.to(device), tokenizer, source.name)
+            if config.decoding_weights == "int8" or (
+                config.decoding_weights == "auto" and narrow.able(model.network)
+            ):
+                narrow.install(model.network)
+            return model
         except ModelError:
             raise
         except Exception as error:  # broken files raise whatever their readers raise
@@ -332,7 +376,7 @@ class LanguageModel:
 
     def answer_log_probs(
         self,
-        cache: DynamicCache | None,
+        begin: Start | None,
         contexts: Sequence[Sequence[int]],
         answers: Sequence[Sequence[int]],
     ) -> tuple[Tensor, Tensor]:
@@ -344,7 +388,8 @@ class LanguageModel:
         """
         longest = max(len(answer) for answer in answers)
         feeds = [[*c, *a] for c, a in zip(contexts, answers, strict=True)]
-        logits, _ = self.forward(feeds, cache, None, keep=longest + 1)
+        cache, seen = (begin.fork(), begin.seen) if begin else (None, None)
+        logits, _ = self.forward(feeds, cache, seen, keep=longest + 1)
         targets = self._tensor([[0] * (longest - len(a)) + list(a) for a in answers])
         mask = self._tensor([[0] * (longest - len(a)) + [1] * len(a) for a in answers]).bool()
         logits = logits[:, :-1].float()  # the token at t is told by the logits at t - 1
@@ -393,6 +438,22 @@ def _boundary(ids: Sequence[int], other: Sequence[int], single: frozenset[int]) 
         if ids[cut - 1] in single:
             return cut
     return 0
+
+
+def _forked(cache: DynamicCache) -> DynamicCache:
+    """A cache of the same tensors; growing it leaves the first as it is."""
+    forked = copy.copy(cache)
+    forked.layers = [copy.copy(layer) for layer in cache.layers]
+    return forked
+
+
+def _left_padded(parts: Sequence[Tensor | None], longest: Tensor) -> Tensor:
+    """Cached keys or values of several prefixes as one batch: (rows, heads, longest, width)."""
+    joined = longest.new_zeros(len(parts), *longest.shape[1:])
+    for row, part in zip(joined, parts, strict=True):
+        if part is not None and part.numel():
+            row[:, row.shape[1] - part.shape[2] :] = part[0]
+    return joined
 
 
 def _as_list(value: Any) -> list[Any]:

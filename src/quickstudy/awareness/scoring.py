@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from quickstudy.model import Context, LanguageModel, Prefix
+from quickstudy.model import Context, LanguageModel, Prefix, start
 
 
 @torch.no_grad()
@@ -28,5 +28,5 @@ def given_log_probs(
         model.forward([before], cache, None, keep=1)
         shared = Prefix((*shared.ids, *before), cache)
     rows = len(answers)
-    told, mask = model.answer_log_probs(shared.fork(rows), [[last]] * rows, answers)
+    told, mask = model.answer_log_probs(start([shared] * rows), [[last]] * rows, answers)
     return [row[real].cpu() for row, real in zip(told, mask, strict=True)]

@@ -1,35 +1,44 @@
-"""A throw-away LoRA adapter: y = W x + (alpha / r) B A x, W untouched (arXiv 2106.09685).
+"""A bank of throw-away LoRA adapters: y = W x + (alpha / r) B A x, W untouched (arXiv 2106.09685).
 
-The adapter lives beside the network: forward hooks add its part while `attached()`, and leaving
-that block removes them, so the base network is bit for bit what it was. PEFT is the reference
-(`tests/learning/test_lora.py`), and `save`/`load` speak its file format.
+The adapters live beside the network: forward hooks add their part while `attached()`, and leaving
+that block removes them, so the base network is bit for bit what it was. A bank holds several
+independent adapters, which may be trained in one pass: each row of a batch goes through its own.
+PEFT is the reference (`tests/learning/test_lora.py`), and `save`/`load` speak its file format.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 Targets = Literal["all-linear", "attention"]
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _PEFT_PREFIX = "base_model.model."
+# Another thread may compute with the network between two steps of this one's practice.
+_attached: ContextVar[AdapterBank | None] = ContextVar("attached", default=None)
 
 
-class Adapter:
-    """A and B for every target layer, in float32 whatever the network computes in.
+class AdapterBank:
+    """A and B of `len(generators)` adapters for every target layer.
 
-    Float32 because a step of 1e-4 is lost when added to a bfloat16 weight of 0.02. A is drawn as
-    PEFT draws it, U(-1/sqrt(in), 1/sqrt(in)), from `generator`; B is zero, so a new adapter
-    changes nothing.
+    The master copy is float32 whatever the network computes in, because a step of 1e-4 is lost
+    when added to a bfloat16 weight of 0.02; it is one matrix, a row an adapter, so that an
+    optimizer's step is one operation. `a` and `b` are views of a working copy in the network's
+    dtype, which `sync` refreshes. A is drawn as PEFT draws it, U(-1/sqrt(in), 1/sqrt(in)), from
+    the adapter's own generator; B is zero, so a new adapter changes nothing.
+
+    Args:
+        upper: the share of the network's layers, from the top, that gets adapters.
     """
 
     def __init__(
@@ -39,54 +48,103 @@ class Adapter:
         rank: int,
         alpha: float,
         targets: Targets,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
+        upper: float = 1.0,
     ) -> None:
         self.rank, self.alpha, self.targets = rank, alpha, targets
-        self.layers = dict(target_layers(network, targets))
-        self.a: dict[str, Tensor] = {}  # name -> (r, in)
-        self.b: dict[str, Tensor] = {}  # name -> (out, r)
-        for name, layer in self.layers.items():
-            device, bound = layer.weight.device, 1 / math.sqrt(layer.in_features)
-            drawn = torch.empty(rank, layer.in_features).uniform_(
-                -bound, bound, generator=generator
-            )
-            self.a[name] = drawn.to(device).requires_grad_()
-            self.b[name] = torch.zeros(layer.out_features, rank, device=device).requires_grad_()
+        self.layers = dict(target_layers(network, targets, upper))
+        self.rows: Tensor | None = None  # adapter of each row of a batch; None: the first of all
+        count, weight = len(generators), next(iter(self.layers.values())).weight
+        sizes = [
+            (rank * layer.in_features, layer.out_features * rank) for layer in self.layers.values()
+        ]
+        total = sum(map(sum, sizes))
+        self.master = torch.zeros(count, total, device=weight.device)  # (adapters, parameters)
+        same = weight.dtype == torch.float32
+        self._working = self.master if same else torch.zeros_like(self.master, dtype=weight.dtype)
+        self._gradient = torch.zeros_like(self._working)
+        self.a: dict[str, Tensor] = {}  # name -> (adapters, r, in)
+        self.b: dict[str, Tensor] = {}  # name -> (adapters, out, r)
+        start = 0
+        for (name, layer), (size_a, size_b) in zip(self.layers.items(), sizes, strict=True):
+            bound = 1 / math.sqrt(layer.in_features)
+            for row, generator in enumerate(generators):
+                drawn = torch.empty(size_a).uniform_(-bound, bound, generator=generator)
+                self.master[row, start : start + size_a] = drawn
+            self.a[name] = self._leaf(start, (rank, layer.in_features))
+            self.b[name] = self._leaf(start + size_a, (layer.out_features, rank))
+            start += size_a + size_b
+        self.sync()
+
+    def _leaf(self, start: int, shape: tuple[int, int]) -> Tensor:
+        """A view of the working copy whose gradient is collected in the view's place."""
+
+        def view(of: Tensor) -> Tensor:
+            return of[:, start : start + math.prod(shape)].view(-1, *shape)
+
+        leaf = view(self._working).detach().requires_grad_()
+        leaf.grad = view(self._gradient)
+        return leaf
 
     @property
     def scaling(self) -> float:
         return self.alpha / self.rank
 
     def parameters(self) -> list[Tensor]:
-        return [*self.a.values(), *self.b.values()]
+        """The master copy as float32 leaves, one (parameters,) an adapter, for an optimizer."""
+        return [row.detach().requires_grad_() for row in self.master]
+
+    def gradient(self, adapter: int) -> Tensor:
+        """What the last backward passes collected for one adapter: (parameters,), float32."""
+        return self._gradient[adapter].float()
+
+    def zero_gradient(self) -> None:
+        self._gradient.zero_()
+
+    def sync(self) -> None:
+        """Brings the master copy's values to what the network computes with."""
+        if self._working is not self.master:
+            self._working.copy_(self.master)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """While inside, the network computes with the adapter; always detached on leaving."""
+        """While inside, the network computes with the adapters in this thread.
+
+        Always detached on leaving. `rows` says which adapter each row of a batch goes through.
+        """
         handles = []
+        token = _attached.set(self)
         try:
             for name, layer in self.layers.items():
                 handles.append(layer.register_forward_hook(self._hook(name)))
             yield
         finally:
+            _attached.reset(token)
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = inputs[0]
-            low = linear(x, self.a[name].to(x.dtype))
-            return output + linear(low, self.b[name].to(x.dtype)) * self.scaling
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
+        a, b = self.a[name], self.b[name]
+
+        def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            if _attached.get() is not self:
+                return None
+            added: Tensor = _AddLowRank.apply(output, inputs[0], a, b, self.scaling, self.rows)
+            return added
 
         return add
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, adapter: int = 0) -> None:
         """Writes `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {}
+        start = 0
         for name in self.layers:
-            tensors[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = self.a[name].detach().cpu()
-            tensors[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = self.b[name].detach().cpu()
+            for part, leaf in (("A", self.a[name]), ("B", self.b[name])):
+                size = leaf[0].numel()
+                value = self.master[adapter, start : start + size].view(leaf.shape[1:])
+                tensors[f"{_PEFT_PREFIX}{name}.lora_{part}.weight"] = value.detach().cpu().clone()
+                start += size
         save_file(tensors, folder / "adapter_model.safetensors")
         config = {
             "peft_type": "LORA",
@@ -94,6 +152,7 @@ class Adapter:
             "r": self.rank,
             "lora_alpha": self.alpha,
             "target_modules": sorted({name.rsplit(".", 1)[-1] for name in self.layers}),
+            "layers_to_transform": sorted({layer_index(name) for name in self.layers}),
             "lora_dropout": 0.0,
             "bias": "none",
             "inference_mode": True,
@@ -101,14 +160,14 @@ class Adapter:
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
 
     @classmethod
-    def load(cls, network: nn.Module, folder: Path) -> Adapter:
-        """Reads an adapter that `save` or PEFT wrote for this network.
+    def load(cls, network: nn.Module, folder: Path) -> AdapterBank:
+        """Reads an adapter that `save` or PEFT wrote for this network: a bank of one.
 
         Raises:
             ValueError: if its layers are not those of one of our targets.
         """
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
-        for variant in ("use_rslora", "use_dora"):
+        for variant in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern"):
             if config.get(variant):
                 raise ValueError(f"{folder}: {variant} computes otherwise than plain LoRA")
         tensors = load_file(folder / "adapter_model.safetensors")
@@ -118,30 +177,108 @@ class Adapter:
             if key.endswith(".lora_A.weight")
         }
         choices: tuple[Targets, ...] = ("all-linear", "attention")
-        for targets in choices:
-            if stored == {name for name, _ in target_layers(network, targets)}:
+        count = layer_count(network)
+        shares = [(count - first) / count for first in range(count)]
+        for targets, upper in ((t, u) for t in choices for u in shares):
+            if stored == {name for name, _ in target_layers(network, targets, upper)}:
                 break
         else:
             raise ValueError(f"{folder}: its layers are not those of this network")
-        adapter = cls(
+        bank = cls(
             network,
             rank=config["r"],
             alpha=config["lora_alpha"],
             targets=targets,
-            generator=torch.Generator(),
+            generators=[torch.Generator()],
+            upper=upper,
         )
-        with torch.no_grad():
-            for name in adapter.layers:
-                adapter.a[name].copy_(tensors[f"{_PEFT_PREFIX}{name}.lora_A.weight"])
-                adapter.b[name].copy_(tensors[f"{_PEFT_PREFIX}{name}.lora_B.weight"])
-        return adapter
+        parts = [
+            tensors[f"{_PEFT_PREFIX}{name}.lora_{part}.weight"].float().reshape(-1)
+            for name in bank.layers
+            for part in ("A", "B")
+        ]
+        bank.master.copy_(torch.cat(parts))
+        bank.sync()
+        return bank
 
 
-def target_layers(network: nn.Module, targets: Targets) -> Iterator[tuple[str, nn.Linear]]:
-    """Yields (name, layer): every linear layer but the output head, or attention's only."""
+class _AddLowRank(torch.autograd.Function):
+    """output += scaling * B A x, in place; the row's own A and B where `rows` tells them.
+
+    Written out because autograd's own graph of it keeps five intermediate results a layer.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        output: Tensor,  # (rows, T, out)
+        x: Tensor,  # (rows, T, in)
+        a: Tensor,  # (adapters, r, in)
+        b: Tensor,  # (adapters, out, r)
+        scaling: float,
+        rows: Tensor | None,  # (rows,)
+    ) -> Tensor:
+        if rows is None:
+            x, a, b = x.reshape(-1, x.shape[-1]), a[0], b[0]
+            low = x @ a.mT
+            output.view(-1, output.shape[-1]).addmm_(low, b.mT, alpha=scaling)
+        else:
+            ctx.adapters = len(a)
+            a, b = a.index_select(0, rows), b.index_select(0, rows)
+            low = x @ a.mT
+            output.baddbmm_(low, b.mT, alpha=scaling)
+        ctx.mark_dirty(output)
+        ctx.save_for_backward(x, low, a, b)
+        ctx.scaling, ctx.rows = scaling, rows
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, low, a, b = ctx.saved_tensors
+        shape = grad.shape[:-1]
+        if ctx.rows is None:
+            grad = grad.reshape(-1, grad.shape[-1])
+        of_low = (grad @ b) * ctx.scaling
+        of_x = (of_low @ a).view(*shape, a.shape[-1]) if ctx.needs_input_grad[1] else None
+        of_a, of_b = of_low.mT @ x, grad.mT @ low * ctx.scaling
+        if ctx.rows is None:
+            of_a, of_b = of_a.unsqueeze(0), of_b.unsqueeze(0)
+        else:
+            count = ctx.adapters
+            of_a = of_a.new_zeros(count, *of_a.shape[1:]).index_add_(0, ctx.rows, of_a)
+            of_b = of_b.new_zeros(count, *of_b.shape[1:]).index_add_(0, ctx.rows, of_b)
+        return grads[0], of_x, of_a, of_b, None, None
+
+
+def layer_count(network: nn.Module) -> int:
+    """How many layers stand upon each other."""
+    return 1 + max(layer_index(name) for name, _ in network.named_modules())
+
+
+def layer_index(name: str) -> int:
+    """Which of them a module belongs to, from 0; -1: none."""
+    found = re.search(r"\blayers\.(\d+)\b", name)
+    return int(found[1]) if found else -1
+
+
+def first_layer(network: nn.Module, upper: float) -> int:
+    """The lowest layer that gets adapters where the upper share of the layers does."""
+    count = layer_count(network)
+    return count - max(1, round(upper * count))
+
+
+def target_layers(
+    network: nn.Module, targets: Targets, upper: float = 1.0
+) -> Iterator[tuple[str, nn.Linear]]:
+    """Yields (name, layer): every linear layer but the output head, or attention's only.
+
+    Of the network's upper layers if `upper` is below 1.
+    """
     head = network.get_output_embeddings()  # type: ignore[operator]
+    first = first_layer(network, upper) if upper < 1 else -1
     for name, module in network.named_modules():
-        if not isinstance(module, nn.Linear) or module is head:
+        if not isinstance(module, nn.Linear) or module is head or layer_index(name) < first:
             continue
         if targets == "all-linear" or name.rsplit(".", 1)[-1] in _ATTENTION:
             yield name, module

@@ -1,11 +1,12 @@
-"""Learning: train a fresh adapter on a few examples, answer inside the block, forget.
+"""Learning: train fresh adapters on a few examples each, answer inside the block, forget.
 
-    with practised(model, context, examples, ...) as practice:
+    with practised(model, prefix, lessons, ...) as practice:
         ...  # the network answers with what it has practised
     # the network is what it was before, after success, error and Ctrl-C alike
 
 Knows nothing about where examples come from. Loss: mean negative log-likelihood (nats a token)
-of the answer tokens alone; the examples of a step are one padded batch.
+of the answer tokens alone; the examples of a step are one padded batch. `practised_together`
+trains the adapters of several requests in the same passes, each as if it were alone.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
+from quickstudy import halves
 from quickstudy.config import LearningConfig
 from quickstudy.decoding import Deadline
-from quickstudy.errors import NoExamples, PracticeDiverged
-from quickstudy.learning.lora import Adapter
-from quickstudy.model import LanguageModel, Prefix
+from quickstudy.errors import NoExamples, PracticeDiverged, PracticeFailed
+from quickstudy.learning.lora import AdapterBank, first_layer
+from quickstudy.learning.loss import token_losses
+from quickstudy.model import LanguageModel, Prefix, start
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,24 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Study:
+    """What one adapter practises."""
+
+    prefix: Prefix
+    lessons: Sequence[Lesson]
+
+
+@dataclass
 class Practice:
-    """What practice did. `losses` (nats a token) are told before each step.
+    """What practice did to one adapter. `losses` (nats a token) are told before each step.
 
     `known` are the indices of lessons whose loss was below `informative_loss` when they were
-    first met: they were left out.
+    first met: they were left out. `failure`: why the adapter is not to be used.
     """
 
-    adapter: Adapter
-    losses: tuple[float, ...]
-    known: tuple[int, ...]
+    losses: list[float] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
+    failure: PracticeFailed | None = None
 
 
 @contextmanager
@@ -63,71 +75,168 @@ def practised(
         PracticeDiverged: if a loss or a weight is not finite.
         BudgetSpent: if the deadline passes between two steps.
     """
-    generator = torch.Generator().manual_seed(seed)
+    with practised_together(
+        model,
+        [Study(prefix, lessons)],
+        config,
+        informative_loss=informative_loss,
+        seed=seed,
+        deadline=deadline,
+    ) as (_, (practice,)):
+        if practice.failure:
+            raise practice.failure
+        yield practice
+
+
+@contextmanager
+def practised_together(
+    model: LanguageModel,
+    studies: Sequence[Study],
+    config: LearningConfig,
+    *,
+    informative_loss: float,
+    seed: int,
+    deadline: Deadline,
+) -> Iterator[tuple[AdapterBank, list[Practice]]]:
+    """Trains a fresh adapter a study and keeps the bank attached inside the block.
+
+    Inside, `bank.rows` must say which adapter each row of a batch goes through, unless there is
+    but one. A study that fails says so in its `Practice` and leaves the others alone.
+
+    Raises:
+        BudgetSpent: if the deadline passes between two steps.
+    """
     with _frozen(model.network):
-        adapter = Adapter(
+        bank = AdapterBank(
             model.network,
             rank=config.rank,
             alpha=config.alpha,
             targets=config.targets,
-            generator=generator,
+            # each draws what it would draw alone
+            generators=[torch.Generator().manual_seed(seed) for _ in studies],
+            upper=config.upper_layers,
         )
-        with adapter.attached():
-            losses, known = _train(
-                model, prefix, lessons, adapter, config, informative_loss, deadline
-            )
-            yield Practice(adapter, losses, known)
+        with bank.attached():
+            yield bank, _train(model, studies, bank, config, informative_loss, deadline)
 
 
 def _train(
     model: LanguageModel,
-    prefix: Prefix,
-    lessons: Sequence[Lesson],
-    adapter: Adapter,
+    studies: Sequence[Study],
+    bank: AdapterBank,
     config: LearningConfig,
     informative_loss: float,
     deadline: Deadline,
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    optimizer = torch.optim.AdamW(
-        adapter.parameters(), lr=config.learning_rate, weight_decay=0.0, foreach=True
-    )
-    size = config.batch_size or len(lessons)
-    rate = _schedule(optimizer, config, config.epochs * math.ceil(len(lessons) / size))
-    losses: list[float] = []
-    known: set[int] = set()
-    steps = 0
-    for epoch in range(config.epochs):
-        before = steps
-        kept = [i for i in range(len(lessons)) if i not in known]
-        for batch in (kept[start : start + size] for start in range(0, len(kept), size)):
-            deadline.check()
-            each = lesson_losses(model, prefix, [lessons[i] for i in batch], config.mode)
-            if epoch == 0:  # what the model knows without having practised the example
-                # not `>=`: a loss that is no number is not known, it is the fault told below
-                new = [not each[n].item() < informative_loss for n in range(len(batch))]
-                known.update(i for i, is_new in zip(batch, new, strict=True) if not is_new)
-                if not any(new):
-                    continue
-                each = each[torch.tensor(new, device=each.device)]
-            loss = each.mean()
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise PracticeDiverged(f"the practice loss is {losses[-1]} at step {steps + 1}")
-            if losses[-1] < config.stop_loss:
-                continue
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            rate.step()
-            optimizer.zero_grad(set_to_none=True)
-            steps += 1
-        if steps == before:
+) -> list[Practice]:
+    lessons = [(n, lesson) for n, study in enumerate(studies) for lesson in study.lessons]
+    first_row = [0]
+    for study in studies:
+        first_row.append(first_row[-1] + len(study.lessons))
+    losses = _Losses(model, studies, config)
+    learners = [
+        _Learner(parameters, len(study.lessons), config, informative_loss)
+        for parameters, study in zip(bank.parameters(), studies, strict=True)
+    ]
+    waiting = dict(enumerate(learners))
+    while True:
+        batches = {n: batch for n in waiting if (batch := waiting[n].next_batch())}
+        waiting = {n: learners[n] for n in batches}
+        if not waiting:
             break
-    if steps == 0:
-        raise NoExamples("the model already answers every practice example")
-    # the last step has no loss after it to show that it went wrong
-    if not all(bool(weight.isfinite().all()) for weight in adapter.parameters()):
-        raise PracticeDiverged("practice made a weight that is not finite")
-    return tuple(losses), tuple(sorted(known))
+        deadline.check()
+        rows = [first_row[n] + i for n, batch in batches.items() for i in batch]
+        if len(studies) > 1:
+            bank.rows = torch.tensor([lessons[row][0] for row in rows], device=model.device)
+        each = losses.of(rows).split([len(batch) for batch in batches.values()])
+        judged = {n: learners[n].judge(part) for n, part in zip(batches, each, strict=True)}
+        stepping = {n: loss for n, loss in judged.items() if loss is not None}
+        if not stepping:
+            continue
+        # each adapter's gradient is its own loss's alone: no other depends on it
+        torch.stack(list(stepping.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for n in stepping:
+            learners[n].step(bank.gradient(n))
+        bank.zero_gradient()
+        bank.sync()
+    return [learner.result() for learner in learners]
+
+
+class _Learner:
+    """The course of one adapter: which lessons come next, and when it has learnt them."""
+
+    def __init__(
+        self, parameters: Tensor, lessons: int, config: LearningConfig, informative_loss: float
+    ) -> None:
+        self.parameters, self.config = parameters, config
+        self.informative_loss = informative_loss
+        self.practice = Practice()
+        self.steps = 0
+        self._lessons = lessons
+        self._first = True  # no lesson has been met twice yet
+        self._batches = self._course()
+        self._batch: list[int] = []
+        size = config.batch_size or lessons
+        self._optimizer = torch.optim.AdamW(
+            [parameters],
+            lr=config.learning_rate,
+            weight_decay=0.0,
+            fused=parameters.device.type in ("cpu", "cuda"),
+        )
+        planned = config.epochs * math.ceil(lessons / size)
+        self._rate = _schedule(self._optimizer, config, planned)
+
+    def next_batch(self) -> list[int]:
+        """Indices of the lessons of the next pass; empty at the end."""
+        self._batch = next(self._batches, [])
+        return self._batch
+
+    def _course(self) -> Iterator[list[int]]:
+        size = self.config.batch_size or self._lessons
+        for epoch in range(self.config.epochs):
+            before, self._first = self.steps, epoch == 0
+            kept = [i for i in range(self._lessons) if i not in self.practice.known]
+            for start in range(0, len(kept), size):
+                yield kept[start : start + size]
+                if self.practice.failure:
+                    return
+            if self.steps == before:
+                return
+
+    def judge(self, each: Tensor) -> Tensor | None:
+        """The loss to step on, of the losses of the batch's lessons; None: no step."""
+        if self._first:  # what the model knows without having practised the example
+            # not `>=`: a loss that is no number is not known, it is the fault told below
+            new = [not loss < self.informative_loss for loss in each.tolist()]
+            self.practice.known += [
+                i for i, is_new in zip(self._batch, new, strict=True) if not is_new
+            ]
+            if not any(new):
+                return None
+            each = each[torch.tensor(new, device=each.device)]
+        loss = each.mean()
+        value = loss.item()
+        self.practice.losses.append(value)
+        if not math.isfinite(value):
+            told = f"the practice loss is {value} at step {self.steps + 1}"
+            self.practice.failure = PracticeDiverged(told)
+            return None
+        return None if value < self.config.stop_loss else loss
+
+    def step(self, gradient: Tensor) -> None:
+        self.parameters.grad = gradient
+        self._optimizer.step()
+        self._rate.step()
+        self.steps += 1
+
+    def result(self) -> Practice:
+        practice = self.practice
+        practice.known.sort()
+        # the last step has no loss after it to show that it went wrong
+        if practice.failure is None and not bool(self.parameters.isfinite().all()):
+            practice.failure = PracticeDiverged("practice made a weight that is not finite")
+        if practice.failure is None and self.steps == 0:
+            practice.failure = NoExamples("the model already answers every practice example")
+        return practice
 
 
 def _schedule(
@@ -150,18 +259,66 @@ def _schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
+class _Losses:
+    """The losses of all lessons of all studies, step after step.
+
+    What the layers below the adapters make of the lessons is kept from the first step on.
+    Networks of an unusual build take the reference path, `lesson_losses`.
+    """
+
+    def __init__(
+        self, model: LanguageModel, studies: Sequence[Study], config: LearningConfig
+    ) -> None:
+        self.model, self.mode = model, config.mode
+        self.lessons = [(study.prefix, lesson) for study in studies for lesson in study.lessons]
+        self.halfway: halves.Halfway | None = None
+        if not halves.divisible(model):
+            return
+        full = config.mode == "full"
+        self.halfway = halves.lower(
+            model,
+            start([model.empty_prefix() if full else prefix for prefix, _ in self.lessons]),
+            [
+                [*(prefix.ids if full else ()), *lesson.turn, *lesson.answer]
+                for prefix, lesson in self.lessons
+            ],
+            first_layer(model.network, config.upper_layers),
+        )
+
+    def of(self, rows: Sequence[int]) -> Tensor:
+        """Mean negative log-likelihood a token of the answers of some rows: (rows,), nats."""
+        lessons = [self.lessons[row] for row in rows]
+        if self.halfway is None:
+            prefixes = [prefix for prefix, _ in lessons]
+            return lesson_losses(self.model, prefixes, [lesson for _, lesson in lessons], self.mode)
+        hidden = halves.upper(self.model, self.halfway, rows)
+        lengths = [len(lesson.answer) for _, lesson in lessons]
+        # the token at t is told by the place before it
+        telling = torch.cat(
+            [row[-1 - n : -1] for row, n in zip(hidden, lengths, strict=True)]
+        )
+        told = [token for _, lesson in lessons for token in lesson.answer]
+        targets = torch.tensor(told, device=hidden.device)
+        weight = self.model.network.get_output_embeddings().weight
+        each = token_losses(telling, weight, targets).split(lengths)
+        return torch.stack([losses.mean() for losses in each])
+
+
 def lesson_losses(
-    model: LanguageModel, prefix: Prefix, lessons: Sequence[Lesson], mode: str
-) -> torch.Tensor:
+    model: LanguageModel, prefixes: Sequence[Prefix], lessons: Sequence[Lesson], mode: str
+) -> Tensor:
     """Mean negative log-likelihood a token of each lesson's answer: (lessons,), nats.
 
-    Activated mode continues the prefix cache, so the adapter acts on turn and answer only; full
-    mode runs the whole sequence through the adapter.
+    The reference: one plain pass of the network. Activated mode continues the prefix caches, so
+    the adapter acts on turn and answer only; full mode runs the whole sequence through it.
     """
     full = mode == "full"
     told, mask = model.answer_log_probs(
-        None if full else prefix.fork(len(lessons)),
-        [[*prefix.ids, *lesson.turn] if full else lesson.turn for lesson in lessons],
+        None if full else start(prefixes),
+        [
+            [*prefix.ids, *lesson.turn] if full else lesson.turn
+            for prefix, lesson in zip(prefixes, lessons, strict=True)
+        ],
         [lesson.answer for lesson in lessons],
     )
     return -(told * mask).sum(-1) / mask.sum(-1)
