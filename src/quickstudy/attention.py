@@ -46,7 +46,8 @@ def _attend(
         )
         return output, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = _Grouped.apply(query, key, value, attention_mask, scale)
+    grouped: Any = _Grouped.apply
+    output = grouped(query, key, value, attention_mask, scale)
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -226,12 +226,11 @@ class Decoder:
         return [self._result(row, stop) for row in rows]
 
     def _start(self, ask: Ask) -> _Row:
-        feed, given = [*ask.turn, *ask.given], list(ask.given)
-        row = _Row(self._matcher(ask.grammar), feed, given, ask.likely)
+        row = _Row(self._matcher(ask.grammar), list(ask.turn), list(ask.given), ask.likely)
         if row.matcher is not None and not row.matcher.consume_tokens(list(ask.given)):
             raise ValueError(f"the grammar refuses the given tokens: {row.matcher.get_error()}")
         self._fast_forward(row)
-        row.feed += row.ids[len(given) :]
+        row.feed += row.ids
         return row
 
     def _matcher(self, grammar: Grammar | None) -> LLMatcher | None:

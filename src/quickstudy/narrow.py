@@ -22,7 +22,7 @@ WIDEST = 4  # tokens in a pass; measured: 1.8 times faster at 1, 1.35 at 4, 0.7 
 def able(network: Any) -> bool:
     """Whether torch has the product for this network: bfloat16 on a CPU."""
     weight = next(network.parameters())
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+    return bool(weight.device.type == "cpu" and weight.dtype == torch.bfloat16)
 
 
 @torch.no_grad()
@@ -30,14 +30,14 @@ def install(network: nn.Module) -> None:
     """Gives every linear layer its int8 copy: one byte a weight."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
-            module.forward = _narrow(module)  # type: ignore[method-assign]
+            module.forward = _narrow(module)  # type: ignore[method-assign, assignment]
 
 
 def _narrow(module: nn.Linear) -> Callable[[Tensor], Tensor]:
     scale = module.weight.abs().amax(1).float().div_(127).clamp_(min=1e-30)
     scale = scale.to(module.weight.dtype).float()
     copy = torch.empty_like(module.weight, dtype=torch.int8)
-    for rows in torch.arange(len(scale)).split(1 << 13):
+    for rows in torch.split(torch.arange(len(scale)), 1 << 13):
         whole = (module.weight[rows].float() / scale[rows, None]).round_().clamp_(-127, 127)
         copy[rows] = whole.to(torch.int8)
     scale = scale.to(module.weight.dtype)

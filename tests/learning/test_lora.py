@@ -23,7 +23,7 @@ from transformers import get_scheduler
 
 from quickstudy.config import Config, LearningConfig
 from quickstudy.decoding import Deadline
-from quickstudy.learning.lora import Adapter, Targets, target_layers
+from quickstudy.learning.lora import AdapterBank, Targets, target_layers
 from quickstudy.learning.practice import Lesson, lesson_losses, practised
 from quickstudy.model import LanguageModel, Prefix
 
@@ -36,7 +36,7 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 def random_ids(count: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count,), generator=generator).tolist()
+    return torch.randint(0, 256, (count,), generators=[generator]).tolist()
 
 
 PREFIX = random_ids(40, 0)
@@ -47,10 +47,14 @@ LESSONS = [  # ragged in turn and answer
 ]
 
 
-def new_adapter(model: LanguageModel, targets: Targets = "all-linear", *, trained: bool) -> Adapter:
+def new_adapter(
+    model: LanguageModel, targets: Targets = "all-linear", *, trained: bool
+) -> AdapterBank:
     """An adapter as practice makes it (B zero), or one as if it had been trained."""
     generator = torch.Generator().manual_seed(7)
-    adapter = Adapter(model.network, rank=RANK, alpha=ALPHA, targets=targets, generator=generator)
+    adapter = AdapterBank(
+        model.network, rank=RANK, alpha=ALPHA, targets=targets, generator=generator
+    )
     if trained:
         with torch.no_grad():
             for b in adapter.b.values():
@@ -78,7 +82,9 @@ class Reference:
     activated: bool
 
     @classmethod
-    def of(cls, model: LanguageModel, adapter: Adapter, *, activated: bool = False) -> Reference:
+    def of(
+        cls, model: LanguageModel, adapter: AdapterBank, *, activated: bool = False
+    ) -> Reference:
         config = LoraConfig(
             r=RANK,
             lora_alpha=ALPHA,
@@ -92,8 +98,8 @@ class Reference:
         assert names == set(adapter.layers), "PEFT adapts the same layers"
         with torch.no_grad():
             for name, layer in reference.layers():
-                layer.lora_A["default"].weight.copy_(adapter.a[name])
-                layer.lora_B["default"].weight.copy_(adapter.b[name])
+                layer.lora_A["default"].weight.copy_(adapter.a[name][0])
+                layer.lora_B["default"].weight.copy_(adapter.b[name][0])
         return reference
 
     def layers(self) -> Iterator[tuple[str, Any]]:
@@ -138,7 +144,7 @@ class Reference:
         )
 
 
-def assert_same_gradients(adapter: Adapter, reference: Reference) -> None:
+def assert_same_gradients(adapter: AdapterBank, reference: Reference) -> None:
     for name in adapter.layers:
         for ours, theirs in (
             (adapter.a[name], reference.a(name)),
@@ -148,13 +154,13 @@ def assert_same_gradients(adapter: Adapter, reference: Reference) -> None:
             assert theirs.grad is not None
             largest = float(theirs.grad.abs().max())
             assert largest > 0
-            torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-5 * largest)
+            torch.testing.assert_close(ours.grad[0], theirs.grad, rtol=0, atol=1e-5 * largest)
 
 
-def assert_same_weights(adapter: Adapter, reference: Reference, within: float) -> None:
+def assert_same_weights(adapter: AdapterBank, reference: Reference, within: float) -> None:
     for name in adapter.layers:
-        torch.testing.assert_close(adapter.a[name], reference.a(name), rtol=0, atol=within)
-        torch.testing.assert_close(adapter.b[name], reference.b(name), rtol=0, atol=within)
+        torch.testing.assert_close(adapter.a[name][0], reference.a(name), rtol=0, atol=within)
+        torch.testing.assert_close(adapter.b[name][0], reference.b(name), rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("targets", TARGETS)
@@ -187,7 +193,7 @@ class TestPeft:
         reference = Reference.of(tiny, adapter, activated=mode == "activated")
         prefix = made_prefix(tiny, PREFIX)
         with adapter.attached():
-            ours = lesson_losses(tiny, prefix, LESSONS, mode)
+            ours = lesson_losses(tiny, [prefix] * 3, LESSONS, mode)
             ours.mean().backward()
         theirs = reference.losses(PREFIX, LESSONS)
         theirs.mean().backward()
@@ -267,15 +273,15 @@ class TestActivated:
         adapter = new_adapter(tiny, trained=True)
         prefix = made_prefix(tiny, PREFIX)
         with torch.no_grad(), adapter.attached():
-            activated = lesson_losses(tiny, prefix, LESSONS, "activated")
-            full = lesson_losses(tiny, prefix, LESSONS, "full")
+            activated = lesson_losses(tiny, [prefix] * 3, LESSONS, "activated")
+            full = lesson_losses(tiny, [prefix] * 3, LESSONS, "full")
         assert float((activated - full).abs().max()) > 1e-3
 
     def test_without_a_prefix_is_full(self, tiny: LanguageModel) -> None:
         adapter = new_adapter(tiny, trained=True)
         with torch.no_grad(), adapter.attached():
-            activated = lesson_losses(tiny, tiny.empty_prefix(), LESSONS, "activated")
-            full = lesson_losses(tiny, tiny.empty_prefix(), LESSONS, "full")
+            activated = lesson_losses(tiny, [tiny.empty_prefix()] * 3, LESSONS, "activated")
+            full = lesson_losses(tiny, [tiny.empty_prefix()] * 3, LESSONS, "full")
         torch.testing.assert_close(activated, full, rtol=0, atol=1e-6)
 
 
@@ -297,7 +303,7 @@ class TestFiles:
     ) -> None:
         reference = Reference.of(tiny, new_adapter(tiny, targets, trained=True))
         reference.peft.save_pretrained(tmp_path)
-        adapter = Adapter.load(tiny.network, tmp_path)
+        adapter = AdapterBank.load(tiny.network, tmp_path)
         assert (adapter.rank, adapter.alpha, adapter.targets) == (RANK, ALPHA, targets)
         with adapter.attached():
             ours = logits_of(tiny.network, PREFIX)
@@ -309,7 +315,7 @@ class TestFiles:
     ) -> None:
         adapter = new_adapter(tiny, targets, trained=True)
         adapter.save(tmp_path)
-        again = Adapter.load(tiny.network, tmp_path)
+        again = AdapterBank.load(tiny.network, tmp_path)
         assert again.scaling == adapter.scaling
         for name in adapter.layers:
             assert torch.equal(again.a[name], adapter.a[name])
@@ -321,7 +327,7 @@ class TestForeignFiles:
         config = LoraConfig(r=RANK, target_modules=["q_proj"], task_type="CAUSAL_LM")
         get_peft_model(copy.deepcopy(tiny.network), config).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="not those of this network"):
-            Adapter.load(tiny.network, tmp_path)
+            AdapterBank.load(tiny.network, tmp_path)
 
     @pytest.mark.parametrize("variant", ["use_rslora", "use_dora"])
     def test_variants_that_compute_otherwise_are_refused(
@@ -334,7 +340,7 @@ class TestForeignFiles:
         get_peft_model(copy.deepcopy(tiny.network), config).save_pretrained(tmp_path)
         assert json.loads((tmp_path / "adapter_config.json").read_text())[variant] is True
         with pytest.raises(ValueError, match=variant):
-            Adapter.load(tiny.network, tmp_path)
+            AdapterBank.load(tiny.network, tmp_path)
 
 
 class TestAttached:
@@ -390,7 +396,7 @@ class TestAttached:
     def test_no_gradient_reaches_the_network(self, tiny: LanguageModel) -> None:
         adapter = new_adapter(tiny, trained=True)
         with adapter.attached():
-            lesson_losses(tiny, tiny.empty_prefix(), LESSONS, "activated").sum().backward()
+            lesson_losses(tiny, [tiny.empty_prefix()] * 3, LESSONS, "activated").sum().backward()
         assert all(parameter.grad is None for parameter in tiny.network.parameters())
 
 
@@ -399,11 +405,11 @@ class TestAdapter:
         """U(-1/sqrt(in), 1/sqrt(in)): PEFT's kaiming_uniform_ with a = sqrt(5)."""
         config = LoraConfig(r=64, target_modules="all-linear", init_lora_weights=True)
         theirs = get_peft_model(copy.deepcopy(tiny.network), config)
-        ours = Adapter(
-            tiny.network, rank=64, alpha=1, targets="all-linear", generator=torch.Generator()
+        ours = AdapterBank(
+            tiny.network, rank=64, alpha=1, targets="all-linear", generators=[torch.Generator()]
         )
         for name, layer in ours.layers.items():
-            a = ours.a[name].detach()
+            a = ours.a[name][0].detach()
             reference = (
                 theirs.base_model.model.get_submodule(name).lora_A["default"].weight.detach()
             )
@@ -417,8 +423,8 @@ class TestAdapter:
     def test_one_seed_one_adapter(self, tiny: LanguageModel) -> None:
         def drawn(seed: int) -> Tensor:
             generator = torch.Generator().manual_seed(seed)
-            adapter = Adapter(
-                tiny.network, rank=2, alpha=4, targets="attention", generator=generator
+            adapter = AdapterBank(
+                tiny.network, rank=2, alpha=4, targets="attention", generators=[generator]
             )
             return torch.cat([a.detach().flatten() for a in adapter.a.values()])
 
@@ -444,7 +450,7 @@ class TestAdapter:
         adapter = new_adapter(model, trained=True)
         assert {p.dtype for p in adapter.parameters()} == {torch.float32}
         with adapter.attached():
-            losses = lesson_losses(model, model.empty_prefix(), LESSONS, "activated")
+            losses = lesson_losses(model, [model.empty_prefix()] * 3, LESSONS, "activated")
             losses.sum().backward()
             assert logits_of(model.network, PREFIX).dtype == torch.bfloat16
         for parameter in adapter.parameters():

@@ -129,7 +129,9 @@ class AdapterBank:
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if _attached.get() is not self:
                 return None
-            added: Tensor = _AddLowRank.apply(output, inputs[0], a, b, self.scaling, self.rows)
+            added: Tensor = _AddLowRank.apply(  # type: ignore[no-untyped-call]
+                output, inputs[0], a, b, self.scaling, self.rows
+            )
             return added
 
         return add

@@ -22,9 +22,9 @@ class _TokenLosses(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
-        for rows in torch.arange(len(hidden), device=hidden.device).split(PRODUCT_ROWS):
+        for rows in torch.split(torch.arange(len(hidden), device=hidden.device), PRODUCT_ROWS):
             logits = hidden[rows] @ weight.mT
-            for few in torch.arange(len(rows), device=rows.device).split(FLOAT_ROWS):
+            for few in torch.split(torch.arange(len(rows), device=rows.device), FLOAT_ROWS):
                 target = targets[rows[few]].unsqueeze(-1)
                 chunk = logits[few].float()
                 told = chunk.gather(-1, target)
@@ -52,5 +52,5 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         weight: the output layer's, frozen: (vocabulary, width).
         targets: (tokens,).
     """
-    losses: Tensor = _TokenLosses.apply(hidden, weight, targets)
+    losses: Tensor = _TokenLosses.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return losses

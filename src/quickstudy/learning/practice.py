@@ -147,7 +147,7 @@ def _train(
         rows = [first_row[n] + i for n, batch in batches.items() for i in batch]
         if len(studies) > 1:
             bank.rows = torch.tensor([lessons[row][0] for row in rows], device=model.device)
-        each = losses.of(rows).split([len(batch) for batch in batches.values()])
+        each = torch.split(losses.of(rows), [len(batch) for batch in batches.values()])
         judged = {n: learners[n].judge(part) for n, part in zip(batches, each, strict=True)}
         stepping = {n: loss for n, loss in judged.items() if loss is not None}
         if not stepping:
@@ -195,8 +195,8 @@ class _Learner:
         for epoch in range(self.config.epochs):
             before, self._first = self.steps, epoch == 0
             kept = [i for i in range(self._lessons) if i not in self.practice.known]
-            for start in range(0, len(kept), size):
-                yield kept[start : start + size]
+            for place in range(0, len(kept), size):
+                yield kept[place : place + size]
                 if self.practice.failure:
                     return
             if self.steps == before:
@@ -294,13 +294,11 @@ class _Losses:
         hidden = halves.upper(self.model, self.halfway, rows)
         lengths = [len(lesson.answer) for _, lesson in lessons]
         # the token at t is told by the place before it
-        telling = torch.cat(
-            [row[-1 - n : -1] for row, n in zip(hidden, lengths, strict=True)]
-        )
+        telling = torch.cat([row[-1 - n : -1] for row, n in zip(hidden, lengths, strict=True)])
         told = [token for _, lesson in lessons for token in lesson.answer]
         targets = torch.tensor(told, device=hidden.device)
         weight = self.model.network.get_output_embeddings().weight
-        each = token_losses(telling, weight, targets).split(lengths)
+        each = torch.split(token_losses(telling, weight, targets), lengths)
         return torch.stack([losses.mean() for losses in each])
 
 
