@@ -54,6 +54,12 @@ class ModelConfig(Stage):
         description="of passes over a few tokens; int8: a copy that takes half as much reading and"
         " half as much memory again; auto: int8 where the model computes in bfloat16 on a CPU",
     )
+    prefix_cache: int = Field(
+        8192,
+        ge=0,
+        description="tokens of shared prefixes (system prompt and tools) kept for requests to come,"
+        " least recently used out first; 0: none",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: torch decides")
     cache_dir: Path = Field(
         Path("~/.cache/quickstudy"),
@@ -221,11 +227,15 @@ class LearningConfig(Stage):
     )
     targets: Literal["all-linear", "attention"] = Field("all-linear", description="adapted layers")
     upper_layers: float = Field(
-        1.0, gt=0, le=1, description="share of the layers, from the top, that gets adapters"
+        0.33,
+        gt=0,
+        le=1,
+        description="share of the layers, from the top, that gets adapters; what the lower ones"
+        " make of the practice is computed once",
     )
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: float = Field(32, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
-    learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate, at its highest")
+    learning_rate: float = Field(3e-4, gt=0, description="AdamW learning rate, at its highest")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="of the learning rate; cosine: falls to 0 after the last step"
     )
@@ -255,6 +265,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "learning": {
             "mode": "full",
+            "upper_layers": 1.0,
             "rank": 8,
             "alpha": 16,
             "learning_rate": 1e-4,

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from quickstudy import repair, toolcalls
@@ -21,7 +21,7 @@ from quickstudy.awareness.estimators import assess, check
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
-from quickstudy.learning.practice import Lesson, practised
+from quickstudy.learning.practice import Lesson, Practice, Study, practised_together
 from quickstudy.model import Context, LanguageModel
 from quickstudy.teaching.teacher import Teacher, load_teacher
 from quickstudy.toolcalls import CallFormat, Grammar
@@ -72,113 +72,165 @@ class Improver:
     def answer_request(self, request: Request) -> Answer:
         return self.improve(self.draft(request))
 
+    def answer_many(self, requests: Sequence[Request], at_once: int = 8) -> list[Answer]:
+        """Answers several requests, `at_once` side by side: one pass serves a token of each.
+
+        Each gets its own adapter, and the answer that it would get alone. The seconds in the
+        episodes are those of the batch that a request was part of.
+
+        Raises:
+            RequestError: as `answer`, before anything is decoded.
+        """
+        answers: list[Answer] = []
+        for first in range(0, len(requests), at_once):
+            answers += self.improve_many(self.draft_many(requests[first : first + at_once]))
+        return answers
+
     def draft(self, request: Request) -> Draft:
         """The greedy answer without practice, and what is needed to improve on it."""
-        record = _Record()
-        with record.stage("prefill"):
-            context = self.model.prefill(request, self.config.decoding.thinking)
-        with record.stage("draft"):
-            grammar = self._grammar(request)
+        return self.draft_many([request])[0]
+
+    def draft_many(self, requests: Sequence[Request]) -> list[Draft]:
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "prefill"):
+            thinking = self.config.decoding.thinking
+            contexts = [self.model.prefill(request, thinking) for request in requests]
+        with _timed(seconds, "draft"):
+            grammars = [self._grammar(request) for request in requests]
             # values are often copied from the user's words
-            generation = self._decode(context, grammar, context.turn, Deadline())
-            reply, call_format = toolcalls.read(generation.text, request.tools)
-        return Draft(context, generation, grammar, reply, call_format, record.seconds)
+            asks = [
+                Ask(context.turn, grammar, likely=context.turn)
+                for context, grammar in zip(contexts, grammars, strict=True)
+            ]
+            said = self._decode(contexts, asks, Deadline())
+            read = [
+                toolcalls.read(one.text, request.tools)
+                for one, request in zip(said, requests, strict=True)
+            ]
+        drafts = zip(contexts, said, grammars, read, strict=True)
+        return [Draft(c, one, g, *reply, dict(seconds)) for c, one, g, reply in drafts]
 
     def improve(self, draft: Draft) -> Answer:
         """The cycle: the draft itself if the model is sure of it, else the practised answer."""
-        config = self.config
-        record = _Record(dict(draft.seconds))
-        if config.method == "base":
-            return self._done(record, draft, draft.reply)
-        try:
-            deadline = Deadline.after(config.budget_seconds, sum(draft.seconds.values()))
-            with record.stage("awareness"):
-                record.certainty = assess(self.decoder, draft, config, deadline)
-            if record.certainty.value >= self.threshold:
-                return self._done(record, draft, draft.reply)
-            with record.stage("synthesis"):
-                synthesise(self.decoder, draft, config, self.teacher, deadline, record.synthesis)
-            with ExitStack() as practice:
-                if config.method == "tt-icl":
-                    context = self._in_context(draft, record)
-                else:
-                    with record.stage("practice"):
-                        context = self._practise(practice, draft, deadline, record)
-                with record.stage("answer"):
-                    final = self._answer(context, draft, record, deadline)
-                with record.stage("reset"):
+        return self.improve_many([draft])[0]
+
+    def improve_many(self, drafts: Sequence[Draft]) -> list[Answer]:
+        """The cycle for several drafts; whatever fails for one leaves the others alone."""
+        cases = [_Case(draft, self.config.budget_seconds) for draft in drafts]
+        if self.config.method != "base":
+            unsure = [case for case in cases if self._is_unsure(case)]
+            ready = [case for case in unsure if self._has_practice(case)]
+            with self._practised(ready) as practised:
+                self._answer(practised)
+        return [self._done(case) for case in cases]
+
+    def _is_unsure(self, case: _Case) -> bool:
+        with _safely([case], "awareness"):
+            case.certainty = assess(self.decoder, case.draft, self.config, case.deadline)
+        return case.certainty is not None and case.certainty.value < self.threshold
+
+    def _has_practice(self, case: _Case) -> bool:
+        with _safely([case], "synthesis"):
+            synthesise(
+                self.decoder, case.draft, self.config, self.teacher, case.deadline, case.synthesis
+            )
+        return case.fallback is None
+
+    @contextmanager
+    def _practised(self, cases: Sequence[_Case]) -> Iterator[list[_Case]]:
+        """Inside, the network answers each case with what it has practised for it."""
+        if self.config.method == "tt-icl":
+            for case in cases:
+                with _safely([case], "practice"):
+                    case.context = self._in_context(case)
+            yield [case for case in cases if case.fallback is None]
+            return
+        with ExitStack() as practice:
+            with _safely(cases, "practice"):
+                self._practise(practice, cases)
+            try:
+                yield [case for case in cases if case.fallback is None]
+            finally:
+                with _safely(cases, "reset"):
                     practice.close()
-            record.practised = True
-            return self._done(record, draft, final)
-        except PracticeFailed as failure:
-            record.fallback = str(failure)
-        except Exception as error:
-            # never worse off: a fault of ours costs the gain, not the answer
-            identity = draft.context.request.id
-            log.exception("request %s: %s failed; the draft is the answer", identity, record.at)
-            record.fallback = f"{record.at} failed: {type(error).__name__}: {error}"
-        return self._done(record, draft, draft.reply)
 
     def _grammar(self, request: Request, only: CallFormat | None = None) -> Grammar | None:
         decoding = self.config.decoding
         return self.decoder.grammar(request, decoding, decoding.thinking, only)
 
     def _decode(
-        self,
-        context: Context,
-        grammar: Grammar | None,
-        likely: Sequence[int],
-        deadline: Deadline,
-    ) -> Generation:
+        self, contexts: Sequence[Context], asks: Sequence[Ask], deadline: Deadline
+    ) -> list[Generation]:
         return self.decoder.decode(
-            context.prefix,
-            [Ask(context.turn, grammar, likely=likely)],
+            [context.prefix for context in contexts],
+            asks,
             max_new_tokens=self.config.decoding.max_new_tokens,
             deadline=deadline,
-        )[0]
+        )
 
-    def _practise(
-        self, stack: ExitStack, draft: Draft, deadline: Deadline, record: _Record
-    ) -> Context:
-        """Trains an adapter that stays attached until the stack closes."""
-        lessons, examples = [], []
-        for example in record.synthesis.examples:
-            turn = self.model.turn(draft.context, example.messages, draft.call_format)
-            if turn is None:
-                record.reject(example, "its prompt does not begin with the shared prefix")
-                continue
-            text = _answer_text(example, draft)
-            lessons.append(Lesson(turn, self.model.answer_ids(text, draft.context.thinking)))
-            examples.append(example)
-        if not lessons:
-            raise NoExamples("no practice example begins with the shared prefix")
-        practice = stack.enter_context(
-            practised(
+    def _practise(self, stack: ExitStack, cases: Sequence[_Case]) -> None:
+        """Trains an adapter a case; they stay attached until the stack closes."""
+        studies: list[Study] = []
+        students: list[_Case] = []
+        for case in cases:
+            with _safely([case], "practice"):
+                studies.append(Study(case.draft.context.prefix, self._lessons(case)))
+                students.append(case)
+        if not students:
+            return
+        bank, outcomes = stack.enter_context(
+            practised_together(
                 self.model,
-                draft.context.prefix,
-                lessons,
+                studies,
                 self.config.learning,
                 informative_loss=self.config.augmentation.informative_loss,
                 seed=self.config.seed,
-                deadline=deadline,
+                deadline=_first(students),
             )
         )
-        record.losses = tuple(practice.losses)
+        for adapter, (case, practice) in enumerate(zip(students, outcomes, strict=True)):
+            with _safely([case], "practice"):
+                case.adapter = adapter
+                self._review(case, practice)
+                if self.config.learning.mode == "full":  # the adapter must see the prefix as well
+                    bank.assign([adapter])
+                    context = case.draft.context
+                    case.context = self.model.prefill(
+                        context.request, context.thinking, remember=False
+                    )
+        bank.assign([case.adapter for case in students if case.fallback is None])
+
+    def _lessons(self, case: _Case) -> list[Lesson]:
+        draft, lessons = case.draft, []
+        for example in list(case.synthesis.examples):
+            turn = self.model.turn(draft.context, example.messages, draft.call_format)
+            if turn is None:
+                case.reject(example, "its prompt does not begin with the shared prefix")
+                continue
+            text = _answer_text(example, draft)
+            lessons.append(Lesson(turn, self.model.answer_ids(text, draft.context.thinking)))
+        if not lessons:
+            raise NoExamples("no practice example begins with the shared prefix")
+        return lessons
+
+    def _review(self, case: _Case, practice: Practice) -> None:
+        """Writes down what practice did; raises if its adapter is not to be used."""
+        case.losses = tuple(practice.losses)
+        if practice.failure:
+            raise practice.failure
+        examples = list(case.synthesis.examples)
         for index in practice.known:
-            record.reject(examples[index], "the model already answers it")
-        left = record.synthesis.examples
+            case.reject(examples[index], "the model already answers it")
+        left = case.synthesis.examples
         if any(e.tool_calls for e in examples) and not any(e.tool_calls for e in left):
             # what is left calls nothing, and alone it would teach to call nothing
             raise NoExamples("the model already answers every practised call")
-        if self.config.learning.mode == "full":  # the adapter must see the prefix as well
-            return self.model.prefill(draft.context.request, draft.context.thinking)
-        return draft.context
 
-    def _in_context(self, draft: Draft, record: _Record) -> Context:
+    def _in_context(self, case: _Case) -> Context:
         """The request with the practice told before it, as turns of the conversation."""
-        told: list[Message] = []
+        draft, told = case.draft, list[Message]()
         # what calls nothing comes first: a small model copies the last answer it has read
-        for example in sorted(record.synthesis.examples, key=lambda e: bool(e.tool_calls)):
+        for example in sorted(case.synthesis.examples, key=lambda e: bool(e.tool_calls)):
             told += [message for message in example.messages if message.role != "system"]
             told.append(Message("assistant", _answer_text(example, draft)))
         asked = draft.context.request.messages
@@ -195,78 +247,131 @@ class Improver:
             )
         return replace(draft.context, turn=tuple(turn))
 
-    def _answer(self, context: Context, draft: Draft, record: _Record, deadline: Deadline) -> Reply:
-        """Decodes the final answer under practice.
+    def _answer(self, cases: Sequence[_Case]) -> None:
+        """Decodes the final answers under practice."""
+        if not cases:
+            return
+        with _safely(cases, "answer"):
+            asks = [
+                Ask(
+                    case.context.turn,
+                    self._grammar(case.context.request, case.draft.call_format),
+                    # most of the draft stays
+                    likely=(*case.draft.generation.ids, *case.draft.context.turn),
+                )
+                for case in cases
+            ]
+            said = self._decode([case.context for case in cases], asks, _first(cases))
+            for case, final in zip(cases, said, strict=True):
+                with _safely([case], "answer"):
+                    case.final = _accepted(final, case)
+                    case.practised = True
 
-        Raises:
-            PracticeFailed: if it is cut off, or invalid where the draft was valid.
-        """
-        request = context.request
-        likely = (*draft.generation.ids, *context.turn)
-        final = self._decode(context, self._grammar(request, draft.call_format), likely, deadline)
-        reply, _ = toolcalls.read(final.text, request.tools)
-        if not final.finished:
-            raise PracticeFailed("the practised answer was cut off")
-        silent = "it calls nothing"
-        in_words = not any(example.tool_calls for example in record.synthesis.examples)
-        wrong = _first_problem(reply, request, None if in_words else silent)
-        if wrong and not _first_problem(draft.reply, request, silent):
-            raise PracticeFailed(f"the practised answer is not valid: {wrong}")
-        return reply
-
-    def _done(self, record: _Record, draft: Draft, final: Reply) -> Answer:
-        request = draft.context.request
+    def _done(self, case: _Case) -> Answer:
+        request, final = case.draft.context.request, case.final
         changes: tuple[str, ...] = ()
-        if request.tools and self.config.decoding.constrained and draft.grammar is None:
-            record.synthesis.notes.append("decoded without constraint: the tools make no grammar")
+        if request.tools and self.config.decoding.constrained and case.draft.grammar is None:
+            case.synthesis.notes.append("decoded without constraint: the tools make no grammar")
         if self.config.repair:
             try:
                 final, changes = repair.repair(final, request)
-            except Exception as error:  # as above: it costs the repair, not the answer
+            except Exception as error:  # it costs the repair, not the answer
                 log.exception("request %s: repair failed; the answer stays as it is", request.id)
-                record.synthesis.notes.append(f"repair failed: {type(error).__name__}: {error}")
+                case.synthesis.notes.append(f"repair failed: {type(error).__name__}: {error}")
         episode = Episode(
             method=self.config.method,
-            certainty=record.certainty.value if record.certainty else None,
+            certainty=case.certainty.value if case.certainty else None,
             threshold=self.threshold,
-            practised=record.practised,
-            fallback=record.fallback,
-            draft=draft.reply,
-            candidates=record.certainty.candidates if record.certainty else (),
-            examples=tuple(record.synthesis.examples),
-            rejected=tuple(record.synthesis.rejected),
-            losses=record.losses,
+            practised=case.practised,
+            fallback=case.fallback,
+            draft=case.draft.reply,
+            candidates=case.certainty.candidates if case.certainty else (),
+            examples=tuple(case.synthesis.examples),
+            rejected=tuple(case.synthesis.rejected),
+            losses=case.losses,
             repaired=changes,
-            notes=tuple(record.synthesis.notes),
-            seconds=record.seconds,
+            notes=tuple(case.synthesis.notes),
+            seconds=case.seconds,
         )
         return Answer(final.content, final.tool_calls, episode, request.id, final.reasoning)
 
 
-@dataclass
-class _Record:
-    """What happens to one request, written down as it happens."""
+class _Case:
+    """One request on its way through the cycle, and what happens to it, written down as it does.
 
-    seconds: dict[str, float] = field(default_factory=dict)
-    at: str = ""
-    certainty: Certainty | None = None
-    synthesis: Synthesis = field(default_factory=Synthesis)
-    losses: tuple[float, ...] = ()
-    practised: bool = False
-    fallback: str | None = None
+    `final` is the draft until practice gives a better answer; `fallback` says why it gave none.
+    """
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.at = name
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
+    def __init__(self, draft: Draft, budget_seconds: float | None) -> None:
+        self.draft, self.context, self.final = draft, draft.context, draft.reply
+        self.deadline = Deadline.after(budget_seconds, sum(draft.seconds.values()))
+        self.seconds = dict(draft.seconds)
+        self.certainty: Certainty | None = None
+        self.synthesis = Synthesis()
+        self.adapter = 0
+        self.losses: tuple[float, ...] = ()
+        self.practised = False
+        self.fallback: str | None = None
 
     def reject(self, example: Example, reason: str) -> None:
         self.synthesis.rejected.append(Rejected(example, reason))
         self.synthesis.examples = [e for e in self.synthesis.examples if e is not example]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = time.perf_counter() - start
+
+
+@contextmanager
+def _safely(cases: Sequence[_Case], stage: str) -> Iterator[None]:
+    """Times a stage; a failure in it makes the drafts the answers and says why.
+
+    Never worse off: a fault of ours costs the gain, not the answer.
+    """
+    reason, seconds = None, dict[str, float]()
+    try:
+        with _timed(seconds, stage):
+            yield
+    except PracticeFailed as failure:
+        reason = str(failure)
+    except Exception as error:
+        told = [case.draft.context.request.id for case in cases]
+        log.exception("request %s: %s failed; the draft is the answer", told, stage)
+        reason = f"{stage} failed: {type(error).__name__}: {error}"
+    for case in cases:
+        case.seconds |= seconds
+        if reason:
+            case.fallback = case.fallback or reason
+            case.final, case.practised = case.draft.reply, False
+
+
+def _first(cases: Sequence[_Case]) -> Deadline:
+    """The deadline that comes first."""
+    told = [case.deadline for case in cases if case.deadline.at is not None]
+    return min(told, key=lambda deadline: deadline.at or 0.0, default=Deadline())
+
+
+def _accepted(final: Generation, case: _Case) -> Reply:
+    """The practised answer, read.
+
+    Raises:
+        PracticeFailed: if it is cut off, or invalid where the draft was valid.
+    """
+    request = case.context.request
+    reply, _ = toolcalls.read(final.text, request.tools)
+    if not final.finished:
+        raise PracticeFailed("the practised answer was cut off")
+    silent = "it calls nothing"
+    in_words = not any(example.tool_calls for example in case.synthesis.examples)
+    wrong = _first_problem(reply, request, None if in_words else silent)
+    if wrong and not _first_problem(case.draft.reply, request, silent):
+        raise PracticeFailed(f"the practised answer is not valid: {wrong}")
+    return reply
 
 
 def _answer_text(example: Example, draft: Draft) -> str:

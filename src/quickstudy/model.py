@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +87,26 @@ def start(prefixes: Sequence[Prefix]) -> Start:
     return Start(tuple(prefixes), joined, None if bool(seen.all()) else seen)
 
 
+class PrefixCache:
+    """Prefixes kept for requests to come, up to so many tokens; least recently used out first."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+
+    def get(self, ids: tuple[int, ...]) -> Prefix | None:
+        if ids in self._kept:
+            self._kept.move_to_end(ids)
+        return self._kept.get(ids)
+
+    def keep(self, prefix: Prefix) -> None:
+        if len(prefix.ids) > self.tokens:
+            return
+        self._kept[prefix.ids] = prefix
+        while sum(map(len, self._kept)) > self.tokens:
+            self._kept.popitem(last=False)
+
+
 @dataclass(frozen=True)
 class Context:
     """A request ready to be answered: shared prefix in the cache, the turn as tokens.
@@ -103,8 +124,9 @@ class Context:
 class LanguageModel:
     """A chat model: weights that are never written, tokenizer, chat template."""
 
-    def __init__(self, network: Any, tokenizer: Any, name: str) -> None:
+    def __init__(self, network: Any, tokenizer: Any, name: str, prefix_cache: int = 0) -> None:
         self.network: Any = network.eval()
+        self.prefixes = PrefixCache(prefix_cache)
         attention.install(self.network)
         # The last positions of a longer pass are a strided view, for which torch multiplies in
         # batches and copies the whole output matrix first: 0.6 s a pass on a 0.5B model's CPU
@@ -145,7 +167,7 @@ class LanguageModel:
                 )
             checkpoint.check_loaded(spec, loading)
             network.requires_grad_(False)
-            model = cls(network.to(device), tokenizer, source.name)
+            model = cls(network.to(device), tokenizer, source.name, config.prefix_cache)
             if config.decoding_weights == "int8" or (
                 config.decoding_weights == "auto" and narrow.able(model.network)
             ):
@@ -278,11 +300,14 @@ class LanguageModel:
     # --- forward passes ---
 
     @torch.no_grad()
-    def prefill(self, request: Request, thinking: bool = False) -> Context:
-        """Runs the shared prefix once.
+    def prefill(
+        self, request: Request, thinking: bool = False, *, remember: bool = True
+    ) -> Context:
+        """Runs the shared prefix once, or takes it from the requests before.
 
         Args:
             thinking: asks a template that knows `enable_thinking` for a block of reasoning.
+            remember: False under an adapter, whose prefix is nobody else's.
 
         Raises:
             RequestError: if the prompt is longer than the model's context.
@@ -298,12 +323,16 @@ class LanguageModel:
         first = next(m.content for m in request.messages if m.role != "system")
         probe = Message("user", "!" if first.lstrip().startswith("?") else "?")
         other, _ = self._render([*system, probe], request.tools, "json", thinking, style)
-        prefix = ids[: _boundary(ids, other, frozenset(self.single_tokens.values()))]
-        cache = self.empty_prefix().cache
-        if prefix:
-            self.network(self._tensor([prefix]), past_key_values=cache, logits_to_keep=1)
-        turn = tuple(ids[len(prefix) :])
-        return Context(request, Prefix(tuple(prefix), cache), turn, style, thinking)
+        length = _boundary(ids, other, frozenset(self.single_tokens.values()))
+        shared, turn = tuple(ids[:length]), tuple(ids[length:])
+        prefix = self.prefixes.get(shared) if remember else None
+        if prefix is None:
+            prefix = Prefix(shared, self.empty_prefix().cache)
+            if shared:
+                self.network(self._tensor([shared]), past_key_values=prefix.cache, logits_to_keep=1)
+            if remember:
+                self.prefixes.keep(prefix)
+        return Context(request, prefix, turn, style, thinking)
 
     @cached_property
     def window(self) -> int | None:

@@ -53,7 +53,7 @@ class AdapterBank:
     ) -> None:
         self.rank, self.alpha, self.targets = rank, alpha, targets
         self.layers = dict(target_layers(network, targets, upper))
-        self.rows: Tensor | None = None  # adapter of each row of a batch; None: the first of all
+        self.rows: Tensor | None = None  # None: the first adapter for all
         count, weight = len(generators), next(iter(self.layers.values())).weight
         sizes = [
             (rank * layer.in_features, layer.out_features * rank) for layer in self.layers.values()
@@ -106,11 +106,16 @@ class AdapterBank:
         if self._working is not self.master:
             self._working.copy_(self.master)
 
+    def assign(self, adapters: Sequence[int]) -> None:
+        """Says which adapter each row of the next batches goes through."""
+        alone = len(self.master) == 1
+        self.rows = None if alone else torch.tensor(adapters, device=self.master.device)
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, the network computes with the adapters in this thread.
 
-        Always detached on leaving. `rows` says which adapter each row of a batch goes through.
+        Always detached on leaving. `assign` says which adapter each row of a batch goes through.
         """
         handles = []
         token = _attached.set(self)

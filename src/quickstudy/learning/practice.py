@@ -100,8 +100,7 @@ def practised_together(
 ) -> Iterator[tuple[AdapterBank, list[Practice]]]:
     """Trains a fresh adapter a study and keeps the bank attached inside the block.
 
-    Inside, `bank.rows` must say which adapter each row of a batch goes through, unless there is
-    but one. A study that fails says so in its `Practice` and leaves the others alone.
+    Inside, `bank.assign` must say which adapter each row of a batch goes through. A study that fails says so in its `Practice` and leaves the others alone.
 
     Raises:
         BudgetSpent: if the deadline passes between two steps.
@@ -128,7 +127,6 @@ def _train(
     informative_loss: float,
     deadline: Deadline,
 ) -> list[Practice]:
-    lessons = [(n, lesson) for n, study in enumerate(studies) for lesson in study.lessons]
     first_row = [0]
     for study in studies:
         first_row.append(first_row[-1] + len(study.lessons))
@@ -145,8 +143,7 @@ def _train(
             break
         deadline.check()
         rows = [first_row[n] + i for n, batch in batches.items() for i in batch]
-        if len(studies) > 1:
-            bank.rows = torch.tensor([lessons[row][0] for row in rows], device=model.device)
+        bank.assign([n for n, batch in batches.items() for _ in batch])
         each = torch.split(losses.of(rows), [len(batch) for batch in batches.values()])
         judged = {n: learners[n].judge(part) for n, part in zip(batches, each, strict=True)}
         stepping = {n: loss for n, loss in judged.items() if loss is not None}
