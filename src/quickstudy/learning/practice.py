@@ -100,7 +100,8 @@ def practised_together(
 ) -> Iterator[tuple[AdapterBank, list[Practice]]]:
     """Trains a fresh adapter a study and keeps the bank attached inside the block.
 
-    Inside, `bank.assign` must say which adapter each row of a batch goes through. A study that fails says so in its `Practice` and leaves the others alone.
+    Inside, `bank.assign` must say which adapter each row of a batch goes through. A study that
+    fails says so in its `Practice` and leaves the others alone.
 
     Raises:
         BudgetSpent: if the deadline passes between two steps.
@@ -130,7 +131,7 @@ def _train(
     first_row = [0]
     for study in studies:
         first_row.append(first_row[-1] + len(study.lessons))
-    losses = _Losses(model, studies, config)
+    losses = Losses(model, studies, config)
     learners = [
         _Learner(parameters, len(study.lessons), config, informative_loss)
         for parameters, study in zip(bank.parameters(), studies, strict=True)
@@ -256,7 +257,7 @@ def _schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
-class _Losses:
+class Losses:
     """The losses of all lessons of all studies, step after step.
 
     What the layers below the adapters make of the lessons is kept from the first step on.
