@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format docs wheel wheel-test clean
+.PHONY: demo bench test check format docs wheel wheel-test clean
 
 demo: $(READY)
 	$(BIN)/quickstudy demo
+
+bench: $(READY)
+	$(BIN)/quickstudy bench
 
 test: $(READY)
 	$(BIN)/python -m pytest

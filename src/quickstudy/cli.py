@@ -229,6 +229,41 @@ def calibrate(
         )
 
 
+@app.command()
+def bench(
+    model: Model = "auto",
+    folder: Annotated[Path, typer.Option("--out", help="records, summary and figure")] = Path(
+        "runs/bench"
+    ),
+    repeats: Annotated[int, typer.Option(min=1, help="rounds of each comparison")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="one row: limits, practice, step, curves, decode, whole, pipeline, together or"
+            " memory; may be given several times"
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a smoke test: every row, but nothing worth a figure")
+    ] = False,
+) -> None:
+    """Time practice and answers against the usual way and against the limits of this machine."""
+    try:
+        from quickstudy.speed import bench as benchmark
+    except ModuleNotFoundError as error:
+        raise QuickstudyError(
+            f"the benchmark needs {error.name}: pip install 'quickstudy[bench]'"
+        ) from error
+    from quickstudy.speed.report import table
+
+    told = benchmark.run(
+        model, folder, err, repeats=repeats, threads=threads, quick=quick, only=only or ()
+    )
+    out.print(table(told))
+    out.print(f"open {folder / 'speed.svg'}", style="bold", highlight=False)
+
+
 @app.command("config")
 def show_config() -> None:
     """Every setting, its default and its meaning."""

@@ -1,0 +1,115 @@
+"""READ FIRST in this folder: the benchmark from end to end.
+
+records.jsonl   every timed repetition, appended as it comes
+summary.json    the figures that count, with spread, and the machine
+speed.svg       the same as a picture
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from quickstudy.config import Config
+from quickstudy.errors import QuickstudyError
+from quickstudy.model import LanguageModel
+from quickstudy.speed import cycle, decoding, figure, limits, memory, naive, training, workload
+from quickstudy.speed.measure import Recorder, read
+from quickstudy.speed.setting import Setting
+from quickstudy.speed.summary import summarise
+
+ROWS: Mapping[str, Callable[[Setting], None]] = {
+    "limits": lambda setting: limits.measure(setting.recorder, setting.quick),
+    "practice": training.against_naive,
+    "step": training.one_step,
+    "curves": training.curves,
+    "decode": decoding.decode,
+    "whole": cycle.whole,
+    "pipeline": cycle.pipeline,
+    "together": cycle.together,
+    "memory": memory.memory,
+}
+# every step is taken, so that a time does not depend on what the model knows already
+FIXED = ("augmentation.informative_loss=0", "learning.stop_loss=0")
+QUICK = ("decoding.max_new_tokens=64", "learning.epochs=1")
+
+
+def run(
+    spec: str,
+    out: Path,
+    console: Console,
+    *,
+    repeats: int,
+    threads: int | None,
+    quick: bool,
+    only: Collection[str],
+) -> dict[str, Any]:
+    """Runs the rows and writes the results; gives the summary.
+
+    Args:
+        only: rows to run; empty: all. The summary takes the other rows from what is in `out`.
+
+    Raises:
+        QuickstudyError: if a row is unknown, or `out` holds another model's results.
+    """
+    unknown = sorted(set(only) - set(ROWS))
+    if unknown:
+        raise QuickstudyError(f"unknown row {unknown[0]}; choose from {', '.join(ROWS)}")
+    given = [*FIXED, *(QUICK if quick else ()), *([f"model.threads={threads}"] if threads else ())]
+    config = Config.load(None, given)
+    _prepare(out)
+    with console.status(f"loading {spec}"):
+        model = LanguageModel.load(spec, config.model)
+    records = out / "records.jsonl"
+    _check_same_model(records, model.name)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    naive.quiet()
+    with Progress(*columns, console=console, transient=True) as progress:
+        name = datetime.now(UTC).isoformat(timespec="seconds")
+        recorder = Recorder(records, name, model.device, repeats, progress)
+        recorder.write("machine", "", machine=limits.machine(model), settings=_settings(config))
+        setting = Setting(model, spec, config, recorder, _lengths(model, config, quick), quick)
+        chosen = [row for row in ROWS if not only or row in only]
+        for row in progress.track(chosen, description="rows"):
+            ROWS[row](setting)
+    told = summarise(read(records))
+    (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    figure.draw(told, out / "speed.svg")
+    return told
+
+
+def _lengths(model: LanguageModel, config: Config, quick: bool) -> list[workload.Scenario]:
+    found = workload.scenarios()
+    names = workload.LENGTHS[:1] if quick else workload.LENGTHS
+    spare = config.decoding.max_new_tokens
+    return [found[name] for name in names if workload.fits(model, found[name], spare)]
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {
+        stage: getattr(config, stage).model_dump(mode="json")
+        for stage in ("decoding", "augmentation", "learning")
+    }
+
+
+def _prepare(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "records.jsonl").touch()
+    except OSError as error:
+        reason = error.strerror
+        raise QuickstudyError(f"cannot write to {out}: {reason}; use another --out") from error
+
+
+def _check_same_model(file: Path, name: str) -> None:
+    known = {r["machine"]["model"] for r in read(file) if r["row"] == "machine"}
+    if known - {name}:
+        raise QuickstudyError(
+            f"{file} holds results of {', '.join(sorted(known - {name}))}; use another --out"
+        )

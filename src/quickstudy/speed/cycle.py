@@ -1,0 +1,106 @@
+"""Rows about whole requests: plain, sure, unsure, naive; and many unsure ones together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quickstudy.speed.flops import prefill_work
+from quickstudy.speed.measure import Work, synchronise
+from quickstudy.speed.naive import Naive
+from quickstudy.speed.setting import Setting
+from quickstudy.speed.workload import different, lessons, sequences
+from quickstudy.types import Answer, Request
+
+TOGETHER = (1, 2, 4, 8, 16)
+
+
+def whole(setting: Setting) -> None:
+    """Row `whole`: a request answered plainly, with the gate open, and with practice forced."""
+    for scenario in setting.lengths:
+        tokens = len(setting.model.prefill(scenario.requests[0]).prefix.ids)
+        needs = prefill_work(setting.model.network, tokens)
+        setting.recorder.paired(
+            "whole",
+            {"prefix": scenario.name, "prefill_flops": needs},
+            {path: _one(setting, path, scenario.requests) for path in ("plain", "sure", "unsure")},
+        )
+
+
+def pipeline(setting: Setting) -> None:
+    """Row `pipeline`: an unsure request, ours and as it is done today."""
+    naive = Naive(setting.model, setting.config)
+    for scenario in setting.lengths:
+        context = setting.model.prefill(scenario.requests[0])
+        examples = scenario.practice[: setting.config.augmentation.examples]
+        told = lessons(setting.model, context, examples)
+        whole = sequences(context.prefix, told)
+
+        def today(
+            repeat: int, asked: Sequence[Request] = scenario.requests, whole: Any = whole
+        ) -> Mapping[str, Any]:
+            return {"stages": naive.pipeline(asked[repeat % len(asked)], whole)}
+
+        setting.recorder.paired(
+            "pipeline",
+            {"prefix": scenario.name},
+            {"naive": today, "ours": _one(setting, "unsure", scenario.requests)},
+        )
+
+
+def together(setting: Setting) -> None:
+    """Row `together`: unsure requests one after another, and B of them at once."""
+    improver = setting.improver("unsure")
+    answer_many = getattr(improver, "answer_many", None)
+    if answer_many is None:
+        setting.recorder.say("row together is left out: this version answers one at a time")
+        return
+    numbers = TOGETHER[:2] if setting.quick else TOGETHER
+    others = different()
+    same = setting.lengths[0].requests[: numbers[-1]]
+    lists = {"same": (same, numbers), "different": (others, (len(others),))}
+    for kind, (asked, sizes) in lists.items():
+
+        def alone(_: int, asked: Sequence[Request] = asked) -> Mapping[str, Any]:
+            each = []
+            for request in asked:
+                start = time.perf_counter()
+                answer = improver.answer_request(request)
+                synchronise(setting.model.device)
+                seconds = time.perf_counter() - start
+                each.append({"seconds": seconds, **_told(answer)})
+            return {"each": each}
+
+        variants: dict[str, Work] = {"alone": alone}
+        for size in sizes:
+
+            def at_once(_: int, some: Sequence[Request] = asked[:size]) -> Mapping[str, Any]:
+                answers = answer_many(list(some))
+                practised = sum(answer.episode.practised for answer in answers)
+                return {"B": len(some), "practised": practised}
+
+            variants[f"together-{size}"] = at_once
+        setting.recorder.paired("together", {"lists": kind}, variants)
+
+
+def _one(setting: Setting, path: str, requests: Sequence[Request]) -> Work:
+    """Another request every round."""
+    improver = setting.improver(path)
+
+    def work(repeat: int) -> Mapping[str, Any]:
+        request = requests[repeat % len(requests)]
+        return {"request": request.id, **_told(improver.answer_request(request))}
+
+    return work
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    episode = answer.episode
+    return {
+        "practised": episode.practised,
+        "fallback": episode.fallback,
+        "losses": list(episode.losses),
+        "stages": dict(episode.seconds),
+        "answer": [call.to_json() for call in answer.tool_calls],
+    }

@@ -1,0 +1,215 @@
+"""The way it is done today, to compare with: PEFT, transformers' Trainer, `generate`, unload.
+
+Nothing of ours is in the way it computes: the network is a copy of structure without our hooks
+(the weights are the same tensors), every pass runs over the whole sequence, and nothing is kept
+between draft, synthesis, training and answer.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import peft
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PrinterCallback, Trainer, TrainingArguments, logging
+
+from quickstudy.augmentation.question_answer import read_call
+from quickstudy.config import Config
+from quickstudy.learning.practice import Lesson
+from quickstudy.model import LanguageModel
+from quickstudy.prompts import dialogue
+from quickstudy.speed.measure import synchronise
+from quickstudy.types import Request
+
+BATCH_TOKENS = 4096  # more in one pass: examples go one by one, their gradients are added up
+WRITTEN = 192  # new tokens of a practice example at most, as ours
+_IGNORED = -100  # a label that takes no part in the loss
+
+Train = Callable[[Any, Sequence[Lesson]], None]
+
+
+class Naive:
+    """One model, practised and answered with in the usual way."""
+
+    def __init__(self, model: LanguageModel, config: Config) -> None:
+        self.model, self.config = model, config
+        self.network = bare(model.network)
+
+    def practise(self, train: Train, sequences: Sequence[Lesson]) -> None:
+        """A fresh adapter, trained and thrown away; each lesson's turn is the whole prompt."""
+        with self.adapted() as network:
+            train(network, sequences)
+
+    @contextmanager
+    def adapted(self) -> Iterator[Any]:
+        learning = self.config.learning
+        settings = peft.LoraConfig(
+            r=learning.rank,
+            lora_alpha=learning.alpha,
+            target_modules="all-linear"
+            if learning.targets == "all-linear"
+            else ["q_proj", "k_proj", "v_proj", "o_proj"],
+            task_type="CAUSAL_LM",
+        )
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            # PEFT asks transformers for what it calls by another name now
+            network = peft.get_peft_model(self.network, settings)
+        try:
+            yield network
+        finally:
+            self.network = network.unload().eval()
+
+    def with_trainer(self, network: Any, sequences: Sequence[Lesson]) -> None:
+        size, parts = self._batch(sequences)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                max_steps=self.config.learning.epochs,
+                per_device_train_batch_size=size,
+                gradient_accumulation_steps=parts,
+                learning_rate=self.config.learning.learning_rate,
+                lr_scheduler_type="constant",
+                save_strategy="no",
+                logging_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                use_cpu=self.model.device.type == "cpu",
+                dataloader_pin_memory=False,
+            )
+            trainer = Trainer(
+                model=network,
+                args=arguments,
+                train_dataset=list(sequences),
+                data_collator=self._collate,
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+
+    def by_hand(self, network: Any, sequences: Sequence[Lesson]) -> None:
+        size, parts = self._batch(sequences)
+        batches = [
+            {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+            for batch in (
+                self._collate(sequences[start : start + size])
+                for start in range(0, len(sequences), size)
+            )
+        ]
+        trained = [p for p in network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.config.learning.learning_rate)
+        network.train()
+        for _ in range(self.config.learning.epochs):
+            for batch in batches:
+                (network(**batch).loss / parts).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def generate(
+        self,
+        network: Any,
+        ids: Sequence[int],
+        *,
+        most: int,
+        least: int = 0,
+        sample: bool = False,
+        cache: Any = None,
+    ) -> list[int]:
+        """What the framework's `generate` continues a prompt with, `least` to `most` tokens.
+
+        Args:
+            cache: keys and values of the prompt's beginning, if they are there already.
+        """
+        settings = GenerationConfig(
+            max_new_tokens=most,
+            min_new_tokens=least,
+            do_sample=sample,
+            eos_token_id=sorted(self.model.eos_ids),
+            pad_token_id=self.model.tokenizer.pad_token_id or 0,
+            **({"temperature": self.config.augmentation.temperature} if sample else {}),
+        )
+        prompt = torch.tensor([list(ids)], device=self.model.device)
+        with torch.no_grad():
+            made = network.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=settings,
+                past_key_values=cache,
+            )
+        return [int(token) for token in made[0, len(ids) :]]
+
+    def pipeline(self, request: Request, sequences: Sequence[Lesson]) -> dict[str, float]:
+        """A whole unsure request: draft, synthesis, training, answer, unload; seconds by stage.
+
+        Synthesis asks for question and answer at once, an example a prompt, as the paper does;
+        training is on the given sequences, so that no badly written example saves time.
+        """
+        seconds: dict[str, float] = {}
+        ids = self.model.render(request.messages, request.tools)
+        limit = self.config.decoding.max_new_tokens
+        with self._stage("draft", seconds):
+            self.generate(self.network, ids, most=limit)
+        with self._stage("synthesis", seconds):
+            asked = dialogue("question_answer", tools=request.tools, own=request.user_text)
+            prompt = self.model.render(asked, ())
+            for _ in sequences:
+                written = self.generate(self.network, prompt, most=WRITTEN, sample=True)
+                read_call(self.model.decode(written), request)
+        with ExitStack() as practice:
+            with self._stage("practice", seconds):
+                network = practice.enter_context(self.adapted())
+                self.with_trainer(network, sequences)
+                network.eval()
+            with self._stage("answer", seconds):
+                self.generate(network, ids, most=limit)
+            with self._stage("reset", seconds):
+                practice.close()
+        return seconds
+
+    def _batch(self, sequences: Sequence[Lesson]) -> tuple[int, int]:
+        """Sequences a pass, and passes a step: a batch's logits have to fit into memory."""
+        longest = max(len(s.turn) + len(s.answer) for s in sequences)
+        whole = longest * len(sequences) <= BATCH_TOKENS
+        return (len(sequences), 1) if whole else (1, len(sequences))
+
+    def _collate(self, sequences: Sequence[Lesson]) -> dict[str, Tensor]:
+        """Right-padded inputs, mask and labels: (rows, longest); loss on the answers only."""
+        rows = [[*s.turn, *s.answer] for s in sequences]
+        labels = [[_IGNORED] * len(s.turn) + list(s.answer) for s in sequences]
+        width = max(map(len, rows))
+        pad = self.model.tokenizer.pad_token_id or 0
+        return {
+            "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row in rows]),
+            "attention_mask": torch.tensor(
+                [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+            ),
+            "labels": torch.tensor([row + [_IGNORED] * (width - len(row)) for row in labels]),
+        }
+
+    @contextmanager
+    def _stage(self, name: str, seconds: dict[str, float]) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        synchronise(self.model.device)
+        seconds[name] = time.perf_counter() - start
+
+
+def quiet() -> None:
+    """Keeps the framework's notes and bars from between ours."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def bare(network: Any) -> Any:
+    """The same network without hooks: a copy of its structure that shares every weight."""
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    copied = copy.deepcopy(network, shared)
+    for module in copied.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return copied

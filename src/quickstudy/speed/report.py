@@ -1,0 +1,63 @@
+"""The summary as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+# figure, what it says, unit
+LINES = (
+    ("practice_speedup_vs_naive", "practice, naive (PEFT and Trainer) over ours", "×"),
+    ("pipeline_speedup_vs_naive", "whole unsure request, naive over ours", "×"),
+    ("unsure_over_plain", "unsure request over the plain answer", "×"),
+    ("sure_over_plain", "sure request over the plain answer", "×"),
+    ("batch8_throughput_ratio", "8 unsure requests together, one tool list", "×"),
+    ("batch8_different_lists_ratio", "8 unsure requests together, different tool lists", "×"),
+    ("batch8_different_lists_bound", "… and what the stages' shares allow", "×"),
+    ("training_efficiency", "training step, share of the matrix peak", ""),
+    ("decode_speedup_vs_generate", "decoding a token, generate over ours", "×"),
+    ("decode_bandwidth_fraction", "decoding, share of the memory bandwidth", ""),
+    ("reset_ms", "reset", " ms"),
+    ("peak_memory_ratio", "peak memory, unsure over plain", "×"),
+    ("unsure_seconds_median", "unsure request", " s"),
+    ("unsure_seconds_limit", "… and what the machine's limits allow", " s"),
+)
+
+
+def table(summary: Mapping[str, Any]) -> Table:
+    """The headlines; where there are several prefix lengths, each of them."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column("medians")
+    names = _lengths(summary)
+    made.add_column(names[0] if names else "", justify="right")
+    for name in names[1:]:
+        made.add_column(name, justify="right")
+    details = summary["details"]
+    for key, meaning, unit in LINES:
+        by = details.get(key if key != "unsure_seconds_median" else "unsure_seconds")
+        others = (by.get(name) if isinstance(by, Mapping) else None for name in names[1:])
+        cells = [_cell(value, unit) for value in (summary[key], *map(_figure, others))]
+        made.add_row(meaning, *cells)
+    made.caption = "short, middle, long: about 400, 1,500, 3,000 tokens before the request"
+    return made
+
+
+def _lengths(summary: Mapping[str, Any]) -> list[str]:
+    """The prefix lengths that any figure was measured at."""
+    found: dict[str, None] = {}
+    for name in ("practice_speedup_vs_naive", "plain_seconds"):
+        found.update(dict.fromkeys(summary["details"][name]))
+    return list(found)
+
+
+def _figure(found: Mapping[str, Any] | None) -> float | None:
+    """The one number of a figure's details: its median, at the usual K, or the sum of all."""
+    found = found and found.get("usual", found)
+    return found.get("median", found.get("all")) if found else None
+
+
+def _cell(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:.3g}{unit}"

@@ -1,0 +1,130 @@
+"""Rows about practice alone: against the naive way, a single step's efficiency, and curves.
+
+Practice is on the fixed examples, takes every step (no early stop) and is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quickstudy.config import LearningConfig
+from quickstudy.decoding import Deadline
+from quickstudy.learning.practice import Lesson, practised
+from quickstudy.model import LanguageModel, Prefix
+from quickstudy.speed.flops import practice_work
+from quickstudy.speed.measure import Work
+from quickstudy.speed.naive import Naive, Train
+from quickstudy.speed.setting import Setting
+from quickstudy.speed.workload import PRACTICE, Scenario, lessons, sequences
+
+
+def against_naive(setting: Setting) -> None:
+    """Row `practice`: the same examples and steps, naive and ours, at every prefix length."""
+    model, learning = setting.model, setting.config.learning
+    naive = Naive(model, setting.config)
+    for scenario in setting.lengths:
+        prefix, told, whole = _prepared(model, scenario, setting.config.augmentation.examples)
+        full = learning.model_copy(update={"mode": "full"})
+        activated = learning.model_copy(update={"mode": "activated"})
+        setting.recorder.paired(
+            "practice",
+            {"prefix": scenario.name, "prefix_tokens": len(prefix.ids)},
+            {
+                "naive-trainer": _naive(naive, naive.with_trainer, whole),
+                "naive-loop": _naive(naive, naive.by_hand, whole),
+                "ours-full": _practice(model, prefix, told, full),
+                "ours-activated": _practice(model, prefix, told, activated),
+            },
+        )
+
+
+def one_step(setting: Setting) -> None:
+    """Row `step`: what a gradient step takes, as the difference that more steps make."""
+    model, learning = setting.model, setting.config.learning
+    few, many = learning.epochs, 3 * learning.epochs
+    for scenario in setting.lengths:
+        for count in (setting.config.augmentation.examples, PRACTICE):
+            prefix, told, _ = _prepared(model, scenario, count)
+            cell = {"prefix": scenario.name, "K": count}
+            setting.recorder.paired(
+                "step",
+                cell,
+                {
+                    name: _practice(
+                        model, prefix, told, learning.model_copy(update={"epochs": epochs})
+                    )
+                    for name, epochs in (("few", few), ("many", many))
+                },
+            )
+
+
+def curves(setting: Setting) -> None:
+    """Row `curves`: practice against K, rank and steps, one of them varied at a time."""
+    model, learning = setting.model, setting.config.learning
+    scenario = setting.lengths[0]
+    prefix, told, _ = _prepared(model, scenario, PRACTICE)
+    usual = told[: setting.config.augmentation.examples]
+    variants: dict[str, Work] = {}
+    for count in range(1, len(told) + 1):
+        variants[f"K={count}"] = _practice(
+            model, prefix, told[:count], learning, {"axis": "K", "value": count}
+        )
+    axes: Mapping[str, tuple[str, Sequence[int]]] = {
+        "rank": ("rank", (4, 8, 16) if setting.quick else (4, 8, 16, 32, 64)),
+        "steps": ("epochs", (1, 2) if setting.quick else (1, 2, 4, 8)),
+    }
+    for axis, (field, values) in axes.items():
+        for value in values:
+            varied = learning.model_copy(update={field: value})
+            variants[f"{axis}={value}"] = _practice(
+                model, prefix, usual, varied, {"axis": axis, "value": value}
+            )
+    setting.recorder.paired("curves", {"prefix": scenario.name}, variants)
+
+
+def _prepared(
+    model: LanguageModel, scenario: Scenario, count: int
+) -> tuple[Prefix, list[Lesson], list[Lesson]]:
+    """The prefix, run once; the lessons after it; and the same as whole sequences."""
+    context = model.prefill(scenario.requests[0])
+    told = lessons(model, context, scenario.practice[:count])
+    return context.prefix, told, sequences(context.prefix, told)
+
+
+def _naive(naive: Naive, train: Train, whole: Sequence[Lesson]) -> Work:
+    return lambda _: naive.practise(train, whole)
+
+
+def _practice(
+    model: LanguageModel,
+    prefix: Prefix,
+    told: Sequence[Lesson],
+    learning: LearningConfig,
+    more: Mapping[str, Any] | None = None,
+) -> Work:
+    full = learning.mode == "full"
+    counted = sequences(prefix, told) if full else told
+
+    def work(_: int) -> Mapping[str, Any]:
+        with practised(
+            model,
+            prefix,
+            told,
+            learning,
+            informative_loss=0,
+            seed=0,
+            deadline=Deadline(),
+        ) as practice:
+            adapted = list(practice.adapter.layers)
+        needs = practice_work(
+            model.network, adapted, learning.rank, 0 if full else len(prefix.ids), counted
+        )
+        return {
+            "steps": len(practice.losses),
+            "flops_once": needs.once,
+            "flops_step": needs.step,
+            **(more or {}),
+        }
+
+    return work

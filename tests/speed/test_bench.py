@@ -1,0 +1,73 @@
+"""The benchmark end to end on the tiny model: every row runs, and the results can be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import tiny_model
+from rich.console import Console
+
+from quickstudy.errors import QuickstudyError
+from quickstudy.speed import bench, memory
+from quickstudy.speed.measure import read
+
+CONSOLE = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    model = tiny_model()
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def run(spec: str, out: Path, *only: str) -> dict[str, object]:
+    return bench.run(spec, out, CONSOLE, repeats=1, threads=None, quick=True, only=only)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_every_row_in_this_process(tiny_folder: str, tmp_path: Path) -> None:
+    rows = [row for row in bench.ROWS if row != "memory"]
+    told = run(tiny_folder, tmp_path, *rows)
+    records = read(tmp_path / "records.jsonl")
+    assert {r["row"] for r in records} >= {"machine", *rows} - {"together"}
+    assert json.loads((tmp_path / "summary.json").read_text()) == told
+    assert "<svg" in (tmp_path / "speed.svg").read_text()
+    for figure in ("practice_speedup_vs_naive", "decode_speedup_vs_generate", "sure_over_plain"):
+        assert isinstance(told[figure], float)
+    assert told["unsure_over_plain"] is None  # a random model's drafts cannot be practised
+    steps = {r["variant"]: r["steps"] for r in records if r["row"] == "curves"}
+    assert (steps["K=3"], steps["steps=1"], steps["steps=2"]) == (1, 1, 2)
+
+
+def test_a_row_alone_keeps_the_other_rows(tiny_folder: str, tmp_path: Path) -> None:
+    first = run(tiny_folder, tmp_path, "decode")
+    second = run(tiny_folder, tmp_path, "limits")
+    assert first["decode_bandwidth_fraction"] is None
+    assert second["decode_speedup_vs_generate"] == first["decode_speedup_vs_generate"]
+    assert second["decode_bandwidth_fraction"] is not None
+
+
+def test_what_cannot_be_run_is_told(tiny_folder: str, tmp_path: Path) -> None:
+    with pytest.raises(QuickstudyError, match=r"unknown row prefill; choose from limits, practice"):
+        run(tiny_folder, tmp_path, "prefill")
+    line = {"run": "1", "row": "machine", "variant": "", "machine": {"model": "other"}}
+    (tmp_path / "records.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(QuickstudyError, match=r"holds results of other; use another --out"):
+        run(tiny_folder, tmp_path, "limits")
+    (tmp_path / "file").touch()
+    with pytest.raises(QuickstudyError, match=r"cannot write to .*file"):
+        run(tiny_folder, tmp_path / "file", "limits")
+
+
+def test_memory_process_tells_its_peaks(
+    tiny_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = bench.Config.load(None, [*bench.FIXED, *bench.QUICK]).model_dump_json()
+    memory._main(tiny_folder, "short", settings)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["peak"] >= told["loaded"] > 10_000_000

@@ -1,0 +1,160 @@
+"""Figures out of records: pairs of one round, medians, and nothing made up where none is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from quickstudy.speed import figure, report
+from quickstudy.speed.found import paired_ratio, spread
+from quickstudy.speed.measure import Record
+from quickstudy.speed.summary import bound, summarise
+
+
+def record(row: str, variant: str, repeat: int, seconds: float, **more: Any) -> Record:
+    return {
+        "run": "1",
+        "row": row,
+        "variant": variant,
+        "prefix": "short",
+        "repeat": repeat,
+        "seconds": seconds,
+        **more,
+    }
+
+
+STAGES = {"prefill": 1.0, "draft": 1.0, "synthesis": 0.5, "practice": 1.0, "answer": 0.5}
+RECORDS: list[Record] = [
+    {"run": "1", "row": "machine", "variant": "", "machine": {"model": "m", "dtype": "bfloat16"}},
+    record("limits", "product bfloat16", 0, 1.0, rate=50.0, shape=[1, 2, 3]),
+    record("limits", "product bfloat16", 0, 1.0, rate=100.0, shape=[4, 5, 6]),
+    record("limits", "product float32", 0, 1.0, rate=30.0, shape=[4, 5, 6]),
+    record("limits", "read sum float32", 0, 1.0, rate=1000.0),
+    record("limits", "read matrix times vector bfloat16", 0, 1.0, rate=800.0),
+]
+for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the ratios stay
+    RECORDS += [
+        record("practice", "naive-trainer", turn, 20 * pace),
+        record("practice", "naive-loop", turn, 10 * pace),
+        record("practice", "ours-full", turn, 8 * pace),
+        record(
+            "practice", "ours-activated", turn, 2 * pace, steps=4, flops_once=0.0, flops_step=40.0
+        ),
+        record("step", "few", turn, 3 * pace, K=2, steps=4, flops_step=40.0),
+        record("step", "many", turn, 7 * pace, K=2, steps=12, flops_step=40.0),
+        record("whole", "plain", turn, 2 * pace, practised=False, stages={"prefill": pace}),
+        record("whole", "sure", turn, 2 * pace, practised=False, stages={"prefill": pace}),
+        record(
+            "whole",
+            "unsure",
+            turn,
+            3 * pace,
+            practised=turn < 2,
+            fallback=None if turn < 2 else "no",
+            stages={**STAGES, "reset": 0.0004},
+            prefill_flops=300.0,
+        ),
+        record("pipeline", "naive", turn, 30 * pace, stages=STAGES),
+        record("pipeline", "ours", turn, 3 * pace, practised=True, fallback=None, stages=STAGES),
+        record("decode", "ours", turn, 2 * pace, tokens=20, passes=5, bytes_a_pass=100),
+        record("decode", "generate", turn, 4 * pace, tokens=20, passes=20, bytes_a_pass=100),
+        record("memory", "plain", turn, pace, peak=100, practised=0),
+        record("memory", "unsure", turn, pace, peak=120, practised=2),
+        record("curves", "K=1", turn, pace, axis="K", value=1),
+    ]
+    for kind in ("same", "different"):
+        each = [{"seconds": pace, "stages": STAGES}] * 8
+        RECORDS.append(record("together", "alone", turn, 8 * pace, lists=kind, each=each))
+        RECORDS.append(record("together", "together-8", turn, 2 * pace, lists=kind, B=8))
+    RECORDS.append(record("together", "together-2", turn, pace, lists="same", B=2))
+
+
+def test_headlines() -> None:
+    told = summarise(RECORDS)
+    assert told["practice_speedup_vs_naive"] == 10
+    assert told["pipeline_speedup_vs_naive"] == 10
+    assert told["unsure_over_plain"] == 1.5
+    assert told["sure_over_plain"] == 1
+    assert told["batch8_throughput_ratio"] == 4
+    assert told["batch8_different_lists_ratio"] == 4
+    assert told["batch8_different_lists_bound"] == pytest.approx(1.778)  # a half is decoding
+    assert told["training_efficiency"] == pytest.approx(0.4)  # 40 / 0.5, 1, 2 s / 100 a second
+    assert told["decode_speedup_vs_generate"] == 2
+    assert told["decode_bandwidth_fraction"] == pytest.approx(0.125)
+    assert told["reset_ms"] == pytest.approx(0.4)
+    assert told["peak_memory_ratio"] == 1.2
+    assert told["unsure_seconds_median"] == 4.5  # of the two that did practise
+    assert told["unsure_seconds_limit"] == 5.6
+    assert told["machine"]["model"] == "m"
+    details = told["details"]
+    assert details["limits"]["read"] == {"rate": 1000.0, "by": "read sum float32"}
+    assert details["limits"]["product bfloat16"]["by"] == "4x5x6"
+    assert details["fell_back"] == {"n": 6, "failed": 1, "why": ["no"]}
+    # 300 / 100, 2 x 5 passes x 100 bytes / 1000, 4 steps x 40 / 100
+    limit = {"prefill": 3.0, "decoding": 1.0, "practice": 1.6, "all": 5.6}
+    assert details["unsure_seconds_limit"]["short"] == limit
+    assert details["together"]["same"]["2"]["median"] == 2
+
+
+def test_the_table_tells_every_headline_at_every_length() -> None:
+    longer = [{**r, "prefix": "long"} for r in RECORDS if r.get("prefix") == "short"]
+    summary = summarise([*RECORDS, *longer])
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(report.table(summary))
+    lines = {key: meaning for key, meaning, _ in report.LINES}
+    assert set(summary) == {*lines, "machine", "details"}
+    told = console.export_text()
+    row = next(line for line in told.splitlines() if lines["practice_speedup_vs_naive"] in line)
+    assert row.split()[-2:] == ["10×", "10×"]
+    row = next(line for line in told.splitlines() if lines["unsure_seconds_limit"] in line)
+    assert row.split()[-4:] == ["5.6", "s", "5.6", "s"]
+
+
+def test_what_was_not_measured_is_null() -> None:
+    told = summarise(RECORDS[:1])
+    assert told.pop("machine") == {"model": "m", "dtype": "bfloat16"}
+    told.pop("details")
+    assert set(told.values()) == {None}
+    report.table(summarise([]))
+
+
+def test_a_row_run_again_replaces_its_records_and_no_others() -> None:
+    again = [
+        {**record("whole", "plain", 0, 1.0, practised=False, stages={}), "run": "2"},
+        {**record("whole", "sure", 0, 3.0, practised=False, stages={}), "run": "2"},
+    ]
+    told = summarise([*RECORDS, *again])
+    assert told["sure_over_plain"] == 3
+    assert told["unsure_over_plain"] is None
+    assert told["practice_speedup_vs_naive"] == 10
+
+
+def test_one_ratio_may_be_far_off() -> None:
+    told = paired_ratio([(2.0, 1.0), (4.0, 2.0), (6.0, 3.0), (90.0, 1.0), (8.0, 4.0)])
+    assert told is not None
+    assert (told["median"], told["n"], told["low"]) == (2, 5, 2)
+    assert told["high"] > 2
+    assert paired_ratio([]) is None
+
+
+def test_spread_is_of_quartiles() -> None:
+    assert spread([5.0, 1.0, 2.0, 4.0, 3.0]) == {"median": 3, "q1": 2, "q3": 4, "n": 5}
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.0, 1.0), (1.0, 8.0), (0.5, 1 / (0.5 + 0.0625))])
+def test_bound(share: float, most: float) -> None:
+    assert bound(share, 8) == pytest.approx(most)
+
+
+@pytest.mark.parametrize("records", [[], RECORDS], ids=["nothing", "all"])
+def test_figure_is_one_file(tmp_path: Path, records: list[Record]) -> None:
+    figure.draw(summarise(records), tmp_path / "speed.svg")
+    drawn = (tmp_path / "speed.svg").read_text()
+    assert drawn.count("<svg") == 1
+    assert 'href="http' not in drawn
+    figure.draw(summarise(records), tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == drawn
