@@ -33,6 +33,11 @@ def install(network: nn.Module) -> None:
             module.forward = _narrow(module)  # type: ignore[method-assign, assignment]
 
 
+def copied_bytes(network: nn.Module) -> int:
+    """What a narrow pass reads of the copies; 0: there are none."""
+    return sum(getattr(module, "int8_bytes", 0) for module in network.modules())
+
+
 def _narrow(module: nn.Linear) -> Callable[[Tensor], Tensor]:
     scale = module.weight.abs().amax(1).float().div_(127).clamp_(min=1e-30)
     scale = scale.to(module.weight.dtype).float()
@@ -41,6 +46,8 @@ def _narrow(module: nn.Linear) -> Callable[[Tensor], Tensor]:
         whole = (module.weight[rows].float() / scale[rows, None]).round_().clamp_(-127, 127)
         copy[rows] = whole.to(torch.int8)
     scale = scale.to(module.weight.dtype)
+
+    module.int8_bytes = copy.numel() + scale.numel() * scale.element_size()  # type: ignore[assignment]
 
     def forward(x: Tensor) -> Tensor:
         if torch.is_grad_enabled() or x.numel() > WIDEST * x.shape[-1]:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from quickstudy.config import Config
 from quickstudy.errors import QuickstudyError
-from quickstudy.model import LanguageModel
+from quickstudy.model import LanguageModel, PrefixCache
 from quickstudy.speed import cycle, decoding, figure, limits, memory, naive, training, workload
 from quickstudy.speed.measure import Recorder, read
 from quickstudy.speed.setting import Setting
@@ -66,6 +66,7 @@ def run(
     _prepare(out)
     with console.status(f"loading {spec}"):
         model = LanguageModel.load(spec, config.model)
+    model.prefixes = PrefixCache(0)  # every request pays for its own
     records = out / "records.jsonl"
     _check_same_model(records, model.name)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

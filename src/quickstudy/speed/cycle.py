@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quickstudy.model import PrefixCache
 from quickstudy.speed.flops import prefill_work
 from quickstudy.speed.measure import Work, synchronise
 from quickstudy.speed.naive import Naive
@@ -50,12 +51,12 @@ def pipeline(setting: Setting) -> None:
 
 
 def together(setting: Setting) -> None:
-    """Row `together`: unsure requests one after another, and B of them at once."""
+    """Row `together`: unsure requests one after another, and B of them at once.
+
+    Here alone prefixes are kept between requests, in both ways: one tool list is read once.
+    """
     improver = setting.improver("unsure")
-    answer_many = getattr(improver, "answer_many", None)
-    if answer_many is None:
-        setting.recorder.say("row together is left out: this version answers one at a time")
-        return
+    setting.model.prefixes = PrefixCache(setting.config.model.prefix_cache)
     numbers = TOGETHER[:2] if setting.quick else TOGETHER
     others = different()
     same = setting.lengths[0].requests[: numbers[-1]]
@@ -76,12 +77,13 @@ def together(setting: Setting) -> None:
         for size in sizes:
 
             def at_once(_: int, some: Sequence[Request] = asked[:size]) -> Mapping[str, Any]:
-                answers = answer_many(list(some))
+                answers = improver.answer_many(some, at_once=len(some))
                 practised = sum(answer.episode.practised for answer in answers)
                 return {"B": len(some), "practised": practised}
 
             variants[f"together-{size}"] = at_once
         setting.recorder.paired("together", {"lists": kind}, variants)
+    setting.model.prefixes = PrefixCache(0)
 
 
 def _one(setting: Setting, path: str, requests: Sequence[Request]) -> Work:

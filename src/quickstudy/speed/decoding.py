@@ -1,15 +1,18 @@
 """Row `decode`: our decoding against the framework's `generate`, from the same prefix cache.
 
 `generate` is made to give as many tokens as our answer has. Tokens that the grammar forces count
-as tokens of the answer, for they have to be written; a pass is one forward pass of the network.
+as tokens of the answer, for they have to be written; a pass is one forward pass of the network,
+and the bytes it reads are those of the weights it computes with, int8 or the network's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from quickstudy.decoding import Ask, Deadline, Generation
+from quickstudy import narrow
+from quickstudy.decoding import Ask, Deadline
 from quickstudy.speed.flops import weight_bytes
 from quickstudy.speed.naive import Naive
 from quickstudy.speed.setting import Setting
@@ -22,36 +25,33 @@ def decode(setting: Setting) -> None:
     contexts = [model.prefill(request) for request in scenario.requests]
     grammars = [decoder.grammar(r, settings, settings.thinking) for r in scenario.requests]
     lengths: dict[int, int] = {}  # of our answer to each request
-    read = weight_bytes(model.network)
 
     def ours(repeat: int, constrained: bool) -> Mapping[str, Any]:
         at = repeat % len(contexts)
         grammar = grammars[at] if constrained else None
-        generation = decoder.decode(
-            contexts[at].prefix,
-            [Ask(contexts[at].turn, grammar)],
-            max_new_tokens=settings.max_new_tokens,
-            deadline=Deadline(),
-        )[0]
+        with _widths(model.network) as widths:
+            generation = decoder.decode(
+                contexts[at].prefix,
+                [Ask(contexts[at].turn, grammar, likely=contexts[at].turn)],
+                max_new_tokens=settings.max_new_tokens,
+                deadline=Deadline(),
+            )[0]
         if constrained:
             lengths[at] = len(generation.ids)
-        return {
-            "tokens": len(generation.ids),
-            "passes": passes(generation),
-            "bytes_a_pass": read,
-        }
+        return {"tokens": len(generation.ids), **_read(model.network, widths)}
 
     def framework(repeat: int) -> Mapping[str, Any]:
         at = repeat % len(contexts)
         context, length = contexts[at], lengths[at]
-        ids = naive.generate(
-            naive.network,
-            [*context.prefix.ids, *context.turn],
-            most=length,
-            least=length,
-            cache=context.prefix.fork(),
-        )
-        return {"tokens": len(ids), "passes": len(ids), "bytes_a_pass": read}
+        with _widths(naive.network) as widths:
+            ids = naive.generate(
+                naive.network,
+                [*context.prefix.ids, *context.turn],
+                most=length,
+                least=length,
+                cache=context.prefix.fork(),
+            )
+        return {"tokens": len(ids), **_read(naive.network, widths)}
 
     setting.recorder.paired(
         "decode",
@@ -64,6 +64,23 @@ def decode(setting: Setting) -> None:
     )
 
 
-def passes(generation: Generation) -> int:
-    """Forward passes that made an answer: one before each choice."""
-    return max(1, len(generation.choices))
+@contextmanager
+def _widths(network: Any) -> Iterator[list[int]]:
+    """The tokens of each pass that the network makes inside."""
+    widths: list[int] = []
+    handle = (
+        network.get_decoder()
+        .layers[0]
+        .register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[:-1].numel()))
+    )
+    try:
+        yield widths
+    finally:
+        handle.remove()
+
+
+def _read(network: Any, widths: Sequence[int]) -> dict[str, int]:
+    """Passes, and the bytes of weights that they read."""
+    own, copied = weight_bytes(network), narrow.copied_bytes(network)
+    read = [copied if copied and width <= narrow.WIDEST else own for width in widths]
+    return {"passes": len(widths), "bytes": sum(read)}

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PrinterCallback, Trainer, TrainingArguments, logging
 
+from quickstudy import attention
 from quickstudy.augmentation.question_answer import read_call
 from quickstudy.config import Config
 from quickstudy.learning.practice import Lesson
@@ -206,10 +207,14 @@ def quiet() -> None:
 
 
 def bare(network: Any) -> Any:
-    """The same network without hooks: a copy of its structure that shares every weight."""
+    """The same network as it was loaded: a copy of its structure that shares every weight."""
     shared = {id(parameter): parameter for parameter in network.parameters()}
     copied = copy.deepcopy(network, shared)
     for module in copied.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
+        for name in ("forward", "int8_bytes"):
+            module.__dict__.pop(name, None)
+    if network.config._attn_implementation == attention.NAME:
+        copied.set_attn_implementation("sdpa")
     return copied

@@ -34,6 +34,9 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "limits": _limits(found),
         "practice_speedup_vs_naive": found.ratios("practice", "naive-trainer", "ours-activated"),
         "practice_speedup_vs_loop": found.ratios("practice", "naive-loop", "ours-activated"),
+        "practice_speedup_vs_naive_same_layers": found.ratios(
+            "practice", "naive-trainer", "ours-all-layers"
+        ),
         "practice_speedup_vs_full": found.ratios("practice", "ours-full", "ours-activated"),
         "pipeline_speedup_vs_naive": found.ratios("pipeline", "naive", "ours"),
         "unsure_over_plain": found.ratios("whole", "unsure", "plain"),
@@ -95,7 +98,8 @@ def _least(found: Found, prefix: str) -> Details | None:
     """Seconds that an unsure request takes at least on this machine, from the measured peaks.
 
     Prefill and practice at the matrix peak; draft and answer at the memory bandwidth, in as many
-    passes as ours take. Synthesis is left out: what it decodes depends on the request.
+    passes as ours take for the draft (the answer takes fewer). Synthesis is left out: what it
+    decodes depends on the request.
     """
     peak, read = _peak(found), _limits(found).get("read")
     prefilled = found.pick("whole", "unsure", prefix=prefix)
@@ -103,11 +107,10 @@ def _least(found: Found, prefix: str) -> Details | None:
     decoded = found.pick("decode", "ours")
     if not (peak and read and prefilled and practised and decoded):
         return None
-    passes = float(np.median([r["passes"] for r in decoded]))
     practice = practised[0]["flops_once"] + practised[0]["steps"] * practised[0]["flops_step"]
     told = {
         "prefill": prefilled[0]["prefill_flops"] / peak,
-        "decoding": 2 * passes * decoded[0]["bytes_a_pass"] / read["rate"],
+        "decoding": 2 * float(np.median([r["bytes"] for r in decoded])) / read["rate"],
         "practice": practice / peak,
     }
     return {name: short(value) for name, value in {**told, "all": sum(told.values())}.items()}
@@ -169,7 +172,7 @@ def _shared_share(each: Sequence[Record]) -> float:
 
 
 def _efficiency(found: Found) -> Details:
-    """Useful operations of a step over its time and the measured peak, by prefix and K.
+    """Useful operations of a step over its time and the measured peak, by prefix, K and B.
 
     `usual` is the K of the settings. A step's time is the difference that more steps make;
     `whole practice` has the making of the adapter and its optimizer in it.
@@ -180,16 +183,18 @@ def _efficiency(found: Found) -> Details:
 
     def efficiency(prefix: str) -> Details:
         told: Details = {}
-        for count in sorted({r["K"] for r in found.pick("step", prefix=prefix)}):
+        cells = sorted({(r["B"], r["K"]) for r in found.pick("step", prefix=prefix)})
+        for bank, count in cells:
             shares, seconds = [], []
-            for many, few in found.pairs("step", "many", "few", prefix=prefix, K=count):
+            for many, few in found.pairs("step", "many", "few", prefix=prefix, K=count, B=bank):
                 step = (many["seconds"] - few["seconds"]) / (many["steps"] - few["steps"])
                 if step > 0:  # noise can be more than a tiny model's step
                     shares.append(many["flops_step"] / step / peak)
                     seconds.append(step)
-            told[f"K={count}"] = spread(shares)
-            told[f"K={count} seconds"] = spread(seconds)
-            told.setdefault("usual", told[f"K={count}"])
+            name = f"K={count} B={bank}"
+            told[name] = spread(shares)
+            told[f"{name} seconds"] = spread(seconds)
+            told.setdefault("usual", told[name])
         whole = [
             (r["flops_once"] + r["steps"] * r["flops_step"]) / r["seconds"] / peak
             for r in found.pick("practice", "ours-activated", prefix=prefix)
@@ -209,7 +214,7 @@ def _decode(found: Found) -> Details:
             "ms_a_pass": spread([1000 * r["seconds"] / r["passes"] for r in rows]),
         }
         if bandwidth:
-            read = [r["bytes_a_pass"] * r["passes"] / r["seconds"] for r in rows]
+            read = [r["bytes"] / r["seconds"] for r in rows]
             told[variant]["bandwidth_fraction"] = spread([x / bandwidth["rate"] for x in read])
     pairs = found.pairs("decode", "generate", "ours")
     told["speedup_vs_generate"] = paired_ratio(

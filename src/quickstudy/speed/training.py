@@ -10,13 +10,16 @@ from typing import Any
 
 from quickstudy.config import LearningConfig
 from quickstudy.decoding import Deadline
-from quickstudy.learning.practice import Lesson, practised
+from quickstudy.learning.lora import target_layers
+from quickstudy.learning.practice import Lesson, Study, practised, practised_together
 from quickstudy.model import LanguageModel, Prefix
 from quickstudy.speed.flops import practice_work
 from quickstudy.speed.measure import Work
 from quickstudy.speed.naive import Naive, Train
 from quickstudy.speed.setting import Setting
 from quickstudy.speed.workload import PRACTICE, Scenario, lessons, sequences
+
+BANK = 8  # adapters trained in one pass
 
 
 def against_naive(setting: Setting) -> None:
@@ -27,6 +30,7 @@ def against_naive(setting: Setting) -> None:
         prefix, told, whole = _prepared(model, scenario, setting.config.augmentation.examples)
         full = learning.model_copy(update={"mode": "full"})
         activated = learning.model_copy(update={"mode": "activated"})
+        every = activated.model_copy(update={"upper_layers": 1.0})
         setting.recorder.paired(
             "practice",
             {"prefix": scenario.name, "prefix_tokens": len(prefix.ids)},
@@ -34,6 +38,7 @@ def against_naive(setting: Setting) -> None:
                 "naive-trainer": _naive(naive, naive.with_trainer, whole),
                 "naive-loop": _naive(naive, naive.by_hand, whole),
                 "ours-full": _practice(model, prefix, told, full),
+                "ours-all-layers": _practice(model, prefix, told, every),
                 "ours-activated": _practice(model, prefix, told, activated),
             },
         )
@@ -46,7 +51,7 @@ def one_step(setting: Setting) -> None:
     for scenario in setting.lengths:
         for count in (setting.config.augmentation.examples, PRACTICE):
             prefix, told, _ = _prepared(model, scenario, count)
-            cell = {"prefix": scenario.name, "K": count}
+            cell = {"prefix": scenario.name, "K": count, "B": 1}
             setting.recorder.paired(
                 "step",
                 cell,
@@ -57,6 +62,16 @@ def one_step(setting: Setting) -> None:
                     for name, epochs in (("few", few), ("many", many))
                 },
             )
+        count = setting.config.augmentation.examples
+        prefix, told, _ = _prepared(model, scenario, count)
+        setting.recorder.paired(
+            "step",
+            {"prefix": scenario.name, "K": count, "B": BANK},
+            {
+                name: _bank(model, prefix, told, learning.model_copy(update={"epochs": epochs}))
+                for name, epochs in (("few", few), ("many", many))
+            },
+        )
 
 
 def curves(setting: Setting) -> None:
@@ -116,15 +131,42 @@ def _practice(
             seed=0,
             deadline=Deadline(),
         ) as practice:
-            adapted = list(practice.adapter.layers)
+            steps = len(practice.losses)
+        layers = target_layers(model.network, learning.targets, learning.upper_layers)
+        adapted = [name for name, _ in layers]
         needs = practice_work(
             model.network, adapted, learning.rank, 0 if full else len(prefix.ids), counted
         )
         return {
-            "steps": len(practice.losses),
+            "steps": steps,
             "flops_once": needs.once,
             "flops_step": needs.step,
             **(more or {}),
         }
+
+    return work
+
+
+def _bank(
+    model: LanguageModel, prefix: Prefix, told: Sequence[Lesson], learning: LearningConfig
+) -> Work:
+    """`BANK` adapters at once, each on the same lessons."""
+    layers = target_layers(model.network, learning.targets, learning.upper_layers)
+    adapted = [name for name, _ in layers]
+
+    def work(_: int) -> Mapping[str, Any]:
+        with practised_together(
+            model,
+            [Study(prefix, told)] * BANK,
+            learning,
+            informative_loss=0,
+            seed=0,
+            deadline=Deadline(),
+        ) as (_bank, practices):
+            steps = len(practices[0].losses)
+        needs = practice_work(
+            model.network, adapted, learning.rank, len(prefix.ids), [*told] * BANK
+        )
+        return {"steps": steps, "flops_once": needs.once, "flops_step": needs.step}
 
     return work
