@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -32,9 +32,8 @@ class AdapterBank:
     """A and B of `len(generators)` adapters for every target layer.
 
     The master copy is float32 whatever the network computes in, because a step of 1e-4 is lost
-    when added to a bfloat16 weight of 0.02; it is one matrix, a row an adapter, so that an
-    optimizer's step is one operation. `a` and `b` are views of a working copy in the network's
-    dtype, which `sync` refreshes. A is drawn as PEFT draws it, U(-1/sqrt(in), 1/sqrt(in)), from
+    when added to a bfloat16 weight of 0.02. `a` and `b` are a working copy in the network's dtype,
+    which `sync` refreshes. A is drawn as PEFT draws it, U(-1/sqrt(in), 1/sqrt(in)), from
     the adapter's own generator; B is zero, so a new adapter changes nothing.
 
     Args:
@@ -54,62 +53,64 @@ class AdapterBank:
         self.rank, self.alpha, self.targets = rank, alpha, targets
         self.layers = dict(target_layers(network, targets, upper))
         self.rows: Tensor | None = None  # None: the first adapter for all
-        count, weight = len(generators), next(iter(self.layers.values())).weight
-        sizes = [
-            (rank * layer.in_features, layer.out_features * rank) for layer in self.layers.values()
-        ]
-        total = sum(map(sum, sizes))
-        self.master = torch.zeros(count, total, device=weight.device)  # (adapters, parameters)
+        self.count, weight = len(generators), next(iter(self.layers.values())).weight
+        shapes = {
+            (name, part): (rank, layer.in_features) if part == "A" else (layer.out_features, rank)
+            for name, layer in self.layers.items()
+            for part in ("A", "B")
+        }
+        total = self.count * sum(map(math.prod, shapes.values()))
+        self._master = torch.zeros(total, device=weight.device)
         same = weight.dtype == torch.float32
-        self._working = self.master if same else torch.zeros_like(self.master, dtype=weight.dtype)
+        self._working = self._master if same else torch.zeros_like(self._master, dtype=weight.dtype)
         self._gradient = torch.zeros_like(self._working)
-        self.a: dict[str, Tensor] = {}  # name -> (adapters, r, in)
-        self.b: dict[str, Tensor] = {}  # name -> (adapters, out, r)
-        start = 0
-        for (name, layer), (size_a, size_b) in zip(self.layers.items(), sizes, strict=True):
+        # (name, part) -> (adapters, ...), views of the three
+        self.master = dict(self._views(self._master, shapes))
+        self._collected = dict(self._views(self._gradient, shapes))
+        leaves = dict(self._views(self._working, shapes))
+        for key, leaf in leaves.items():
+            leaf.requires_grad_().grad = self._collected[key]
+        self.a = {name: leaves[name, "A"] for name in self.layers}  # name -> (adapters, r, in)
+        self.b = {name: leaves[name, "B"] for name in self.layers}  # name -> (adapters, out, r)
+        for name, layer in self.layers.items():
             bound = 1 / math.sqrt(layer.in_features)
-            for row, generator in enumerate(generators):
-                drawn = torch.empty(size_a).uniform_(-bound, bound, generator=generator)
-                self.master[row, start : start + size_a] = drawn
-            self.a[name] = self._leaf(start, (rank, layer.in_features))
-            self.b[name] = self._leaf(start + size_a, (layer.out_features, rank))
-            start += size_a + size_b
+            for values, generator in zip(self.master[name, "A"], generators, strict=True):
+                values.copy_(torch.empty(values.shape).uniform_(-bound, bound, generator=generator))
         self.sync()
 
-    def _leaf(self, start: int, shape: tuple[int, int]) -> Tensor:
-        """A view of the working copy whose gradient is collected in the view's place."""
-
-        def view(of: Tensor) -> Tensor:
-            return of[:, start : start + math.prod(shape)].view(-1, *shape)
-
-        leaf = view(self._working).detach().requires_grad_()
-        leaf.grad = view(self._gradient)
-        return leaf
+    def _views(
+        self, flat: Tensor, shapes: Mapping[tuple[str, str], tuple[int, int]]
+    ) -> Iterator[tuple[tuple[str, str], Tensor]]:
+        start = 0
+        for key, shape in shapes.items():
+            end = start + self.count * math.prod(shape)
+            yield key, flat[start:end].view(self.count, *shape).detach()
+            start = end
 
     @property
     def scaling(self) -> float:
         return self.alpha / self.rank
 
-    def parameters(self) -> list[Tensor]:
-        """The master copy as float32 leaves, one (parameters,) an adapter, for an optimizer."""
-        return [row.detach().requires_grad_() for row in self.master]
+    def parameters(self, adapter: int = 0) -> list[Tensor]:
+        """The master copy of one adapter as float32 leaves, for an optimizer."""
+        return [part[adapter].detach().requires_grad_() for part in self.master.values()]
 
-    def gradient(self, adapter: int) -> Tensor:
-        """What the last backward passes collected for one adapter: (parameters,), float32."""
-        return self._gradient[adapter].float()
+    def gradients(self, adapter: int = 0) -> list[Tensor]:
+        """What the last backward passes collected for each of its `parameters`, in float32."""
+        return [part[adapter].float() for part in self._collected.values()]
 
     def zero_gradient(self) -> None:
         self._gradient.zero_()
 
     def sync(self) -> None:
         """Brings the master copy's values to what the network computes with."""
-        if self._working is not self.master:
-            self._working.copy_(self.master)
+        if self._working is not self._master:
+            self._working.copy_(self._master)
 
     def assign(self, adapters: Sequence[int]) -> None:
         """Says which adapter each row of the next batches goes through."""
-        alone = len(self.master) == 1
-        self.rows = None if alone else torch.tensor(adapters, device=self.master.device)
+        alone = self.count == 1
+        self.rows = None if alone else torch.tensor(adapters, device=self._master.device)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -144,14 +145,10 @@ class AdapterBank:
     def save(self, folder: Path, adapter: int = 0) -> None:
         """Writes `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {}
-        start = 0
-        for name in self.layers:
-            for part, leaf in (("A", self.a[name]), ("B", self.b[name])):
-                size = leaf[0].numel()
-                value = self.master[adapter, start : start + size].view(leaf.shape[1:])
-                tensors[f"{_PEFT_PREFIX}{name}.lora_{part}.weight"] = value.detach().cpu().clone()
-                start += size
+        tensors = {
+            f"{_PEFT_PREFIX}{name}.lora_{part}.weight": values[adapter].cpu().clone()
+            for (name, part), values in self.master.items()
+        }
         save_file(tensors, folder / "adapter_model.safetensors")
         config = {
             "peft_type": "LORA",
@@ -199,12 +196,8 @@ class AdapterBank:
             generators=[torch.Generator()],
             upper=upper,
         )
-        parts = [
-            tensors[f"{_PEFT_PREFIX}{name}.lora_{part}.weight"].float().reshape(-1)
-            for name in bank.layers
-            for part in ("A", "B")
-        ]
-        bank.master.copy_(torch.cat(parts))
+        for (name, part), values in bank.master.items():
+            values[0].copy_(tensors[f"{_PEFT_PREFIX}{name}.lora_{part}.weight"])
         bank.sync()
         return bank
 

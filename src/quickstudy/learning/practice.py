@@ -133,8 +133,8 @@ def _train(
         first_row.append(first_row[-1] + len(study.lessons))
     losses = Losses(model, studies, config)
     learners = [
-        _Learner(parameters, len(study.lessons), config, informative_loss)
-        for parameters, study in zip(bank.parameters(), studies, strict=True)
+        _Learner(bank.parameters(n), len(study.lessons), config, informative_loss)
+        for n, study in enumerate(studies)
     ]
     waiting = dict(enumerate(learners))
     while True:
@@ -153,7 +153,7 @@ def _train(
         # each adapter's gradient is its own loss's alone: no other depends on it
         torch.stack(list(stepping.values())).sum().backward()  # type: ignore[no-untyped-call]
         for n in stepping:
-            learners[n].step(bank.gradient(n))
+            learners[n].step(bank.gradients(n))
         bank.zero_gradient()
         bank.sync()
     return [learner.result() for learner in learners]
@@ -163,7 +163,11 @@ class _Learner:
     """The course of one adapter: which lessons come next, and when it has learnt them."""
 
     def __init__(
-        self, parameters: Tensor, lessons: int, config: LearningConfig, informative_loss: float
+        self,
+        parameters: list[Tensor],
+        lessons: int,
+        config: LearningConfig,
+        informative_loss: float,
     ) -> None:
         self.parameters, self.config = parameters, config
         self.informative_loss = informative_loss
@@ -175,10 +179,10 @@ class _Learner:
         self._batch: list[int] = []
         size = config.batch_size or lessons
         self._optimizer = torch.optim.AdamW(
-            [parameters],
+            parameters,
             lr=config.learning_rate,
             weight_decay=0.0,
-            fused=parameters.device.type in ("cpu", "cuda"),
+            fused=parameters[0].device.type in ("cpu", "cuda"),
         )
         planned = config.epochs * math.ceil(lessons / size)
         self._rate = _schedule(self._optimizer, config, planned)
@@ -220,17 +224,21 @@ class _Learner:
             return None
         return None if value < self.config.stop_loss else loss
 
-    def step(self, gradient: Tensor) -> None:
-        self.parameters.grad = gradient
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
         self._optimizer.step()
         self._rate.step()
         self.steps += 1
+
+    def _finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.parameters)
 
     def result(self) -> Practice:
         practice = self.practice
         practice.known.sort()
         # the last step has no loss after it to show that it went wrong
-        if practice.failure is None and not bool(self.parameters.isfinite().all()):
+        if practice.failure is None and not self._finite():
             practice.failure = PracticeDiverged("practice made a weight that is not finite")
         if practice.failure is None and self.steps == 0:
             practice.failure = NoExamples("the model already answers every practice example")

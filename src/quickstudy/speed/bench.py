@@ -35,8 +35,6 @@ ROWS: Mapping[str, Callable[[Setting], None]] = {
     "together": cycle.together,
     "memory": memory.memory,
 }
-# every step is taken, so that a time does not depend on what the model knows already
-FIXED = ("augmentation.informative_loss=0", "learning.stop_loss=0")
 QUICK = ("decoding.max_new_tokens=64", "learning.epochs=1")
 
 
@@ -61,7 +59,7 @@ def run(
     unknown = sorted(set(only) - set(ROWS))
     if unknown:
         raise QuickstudyError(f"unknown row {unknown[0]}; choose from {', '.join(ROWS)}")
-    given = [*FIXED, *(QUICK if quick else ()), *([f"model.threads={threads}"] if threads else ())]
+    given = [*(QUICK if quick else ()), *([f"model.threads={threads}"] if threads else ())]
     config = Config.load(None, given)
     _prepare(out)
     with console.status(f"loading {spec}"):

@@ -24,7 +24,7 @@ BANK = 8  # adapters trained in one pass
 
 def against_naive(setting: Setting) -> None:
     """Row `practice`: the same examples and steps, naive and ours, at every prefix length."""
-    model, learning = setting.model, setting.config.learning
+    model, learning = setting.model, _every_step(setting.config.learning)
     naive = Naive(model, setting.config)
     for scenario in setting.lengths:
         prefix, told, whole = _prepared(model, scenario, setting.config.augmentation.examples)
@@ -46,7 +46,7 @@ def against_naive(setting: Setting) -> None:
 
 def one_step(setting: Setting) -> None:
     """Row `step`: what a gradient step takes, as the difference that more steps make."""
-    model, learning = setting.model, setting.config.learning
+    model, learning = setting.model, _every_step(setting.config.learning)
     few, many = learning.epochs, 3 * learning.epochs
     for scenario in setting.lengths:
         for count in (setting.config.augmentation.examples, PRACTICE):
@@ -76,7 +76,7 @@ def one_step(setting: Setting) -> None:
 
 def curves(setting: Setting) -> None:
     """Row `curves`: practice against K, rank and steps, one of them varied at a time."""
-    model, learning = setting.model, setting.config.learning
+    model, learning = setting.model, _every_step(setting.config.learning)
     scenario = setting.lengths[0]
     prefix, told, _ = _prepared(model, scenario, PRACTICE)
     usual = told[: setting.config.augmentation.examples]
@@ -96,6 +96,11 @@ def curves(setting: Setting) -> None:
                 model, prefix, usual, varied, {"axis": axis, "value": value}
             )
     setting.recorder.paired("curves", {"prefix": scenario.name}, variants)
+
+
+def _every_step(learning: LearningConfig) -> LearningConfig:
+    """Without the early stop, so that a time does not depend on what the model knows already."""
+    return learning.model_copy(update={"stop_loss": 0})
 
 
 def _prepared(
