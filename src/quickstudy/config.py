@@ -247,7 +247,7 @@ class LearningConfig(Stage):
         None, ge=1, description="examples a gradient step; none: all, so that a pass is a step"
     )
     stop_loss: float = Field(
-        0.02, ge=0, description="nats a token; a batch with less takes no step; none left: the end"
+        0.06, ge=0, description="nats a token; an epoch with no loss above it is the last one"
     )
 
 

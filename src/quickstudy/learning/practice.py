@@ -175,6 +175,7 @@ class _Learner:
         self.steps = 0
         self._lessons = lessons
         self._first = True  # no lesson has been met twice yet
+        self._learnt = False  # all losses of this epoch are small
         self._batches = self._course()
         self._batch: list[int] = []
         size = config.batch_size or lessons
@@ -195,13 +196,14 @@ class _Learner:
     def _course(self) -> Iterator[list[int]]:
         size = self.config.batch_size or self._lessons
         for epoch in range(self.config.epochs):
-            before, self._first = self.steps, epoch == 0
+            before, self._first, self._learnt = self.steps, epoch == 0, True
             kept = [i for i in range(self._lessons) if i not in self.practice.known]
             for place in range(0, len(kept), size):
                 yield kept[place : place + size]
                 if self.practice.failure:
                     return
-            if self.steps == before:
+            # a step on so small a loss is the last: to look once more costs as much as a step
+            if self.steps == before or self._learnt:
                 return
 
     def judge(self, each: Tensor) -> Tensor | None:
@@ -222,7 +224,8 @@ class _Learner:
             told = f"the practice loss is {value} at step {self.steps + 1}"
             self.practice.failure = PracticeDiverged(told)
             return None
-        return None if value < self.config.stop_loss else loss
+        self._learnt = self._learnt and value < self.config.stop_loss
+        return loss
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
