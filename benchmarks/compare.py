@@ -57,7 +57,7 @@ def main() -> None:
         for method in ["base", *(arguments.method or ["tt-si"])]
     }
     settings = {
-        method: config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
+        method: config.model_dump(mode="json", exclude={"model": {"cache_dir"}, "serve": True})
         for method, config in configs.items()
     }
     for dumped in settings.values():  # a path says more of this machine than of the run

@@ -75,6 +75,12 @@ def tiny() -> LanguageModel:
 
 
 @pytest.fixture(scope="session")
+def make_tiny() -> Callable[..., LanguageModel]:
+    """`tiny_model`, for files that keep one for several tests."""
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
     return LanguageModel.load("smollm2")
 

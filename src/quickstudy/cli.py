@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,9 +93,7 @@ def answer(
         raise typer.BadParameter("--json and --explain exclude each other")
     if teacher is not None and method not in (None, "tt-d"):
         raise ConfigError(f"--teacher contradicts --method {method}; leave one of them out")
-    for setting in set_ or ():
-        if method is not None and setting.partition("=")[0].strip() == "method":
-            raise ConfigError(f"--method contradicts --set {setting}; leave one of them out")
+    _said_once({"method": method}, set_)
     loaded = Config.load(
         config,
         [*_teacher(teacher), *(set_ or ())],
@@ -161,7 +161,7 @@ def demo(
             folder / "report.html",
             title="quickstudy demonstration",
             model=improver.model.name,
-            settings=loaded.model_dump(mode="json"),
+            settings=loaded.model_dump(mode="json", exclude={"serve"}),
             note=f"{totals} {note}",
         )
     out.print(terminal.demo_table(lines, out.width))
@@ -264,6 +264,49 @@ def bench(
     out.print(f"open {folder / 'speed.svg'}", style="bold", highlight=False)
 
 
+@app.command()
+def serve(
+    model: Model = "auto",
+    host: Annotated[
+        str | None, typer.Option(help="address to listen at (default: 127.0.0.1)")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="port to listen at (default: 8000)")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="what the bare model name does, as in `answer` (default: tt-si)"),
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="who writes practice, as in `answer`")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="as in `answer`")] = False,
+    set_: Set = None,
+    config: ConfigFile = None,
+    new_key: Annotated[
+        str | None,
+        typer.Option("--new-key", metavar="NAME", help="print a new key and its settings, and end"),
+    ] = None,
+) -> None:
+    """Serve the cycle behind OpenAI's chat API, until Ctrl-C or SIGTERM."""
+    if missing := [name for name in ("fastapi", "uvicorn", "prometheus_client") if not _has(name)]:
+        raise ConfigError(
+            f"serve needs {', '.join(missing)}; install them with: pip install 'quickstudy[serve]'"
+        )
+    if new_key is not None:
+        from quickstudy.serve.keys import new_settings
+
+        print(new_settings(new_key))
+        return
+    where = {"serve.host": host, "serve.port": port}
+    given = [f"{name}={value}" for name, value in where.items() if value is not None]
+    _said_once({"method": method, **where}, set_)
+    settings = [*_teacher(teacher), *given, *(set_ or ())]
+    loaded = Config.load(config, settings, method=method, repair=repair or None)
+    improver = _improver(model, loaded)
+    from quickstudy.serve.server import run
+
+    run(improver)
+
+
 @app.command("config")
 def show_config() -> None:
     """Every setting, its default and its meaning."""
@@ -325,6 +368,19 @@ def _teacher(spec: str | None) -> list[str]:
     from quickstudy.teaching.teacher import parse_teacher
 
     return [f"teacher.{field}={value}" for field, value in parse_teacher(spec).items()]
+
+
+def _said_once(options: Mapping[str, object], set_: list[str] | None) -> None:
+    """Refuses a --set of what an option of its own sets: one of them would win in silence."""
+    for setting in set_ or ():
+        name = setting.partition("=")[0].strip()
+        if options.get(name) is not None:
+            option = name.rpartition(".")[2]
+            raise ConfigError(f"--{option} contradicts --set {setting}; leave one of them out")
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _improver(model: str, config: Config) -> Improver:

@@ -251,7 +251,74 @@ class LearningConfig(Stage):
     )
 
 
-_MAY_BE_SECRET = ("teacher.api_key_env", "teacher.url")  # by mistake; not shown in errors
+class KeyConfig(Stage):
+    """One client's key, as `quickstudy serve --new-key NAME` prints it."""
+
+    name: str = Field(max_length=64, description="who uses it, for logs and metrics")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the key, in hex")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="requests it may send a minute; none: no limit"
+    )
+    practice_seconds_per_hour: float | None = Field(
+        None,
+        ge=0,
+        description="seconds of practice an hour; used up, the drafts are its answers; none: no"
+        " limit",
+    )
+
+
+class ServeConfig(Stage):
+    """The server: where it listens, who may ask, and how much."""
+
+    host: str = Field("127.0.0.1", description="address to listen at; 0.0.0.0: all")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen at; 0: any that is free")
+    name: str | None = Field(
+        None, description="the model's name in the API; none: that of --model, without folders"
+    )
+    queue: int = Field(
+        128, ge=1, description="requests waiting or in work at most; over it HTTP 429"
+    )
+    practice_queue: int = Field(
+        32,
+        ge=1,
+        description="unsure requests that may wait for practice; over it the draft is the answer",
+    )
+    practise_together: int = Field(
+        4, ge=1, description="unsure requests that practise side by side at most; 1: each alone"
+    )
+    timeout: float = Field(600, gt=0, description="seconds until a request gets HTTP 504")
+    grace: float = Field(
+        30, ge=0, description="seconds after SIGTERM in which what is in work may finish"
+    )
+    keep_alive: float = Field(
+        5, gt=0, description="seconds between comments in a stream that has no words yet"
+    )
+    max_body: int = Field(1 << 20, ge=1, description="bytes of a request's body")
+    max_messages: int = Field(256, ge=1, description="messages of a request")
+    max_tools: int = Field(128, ge=1, description="tools of a request")
+    max_schema_depth: int = Field(16, ge=1, description="levels of a tool's JSON Schema")
+    max_tokens: int = Field(4096, ge=1, description="largest max_tokens a request may ask for")
+    max_choices: int = Field(8, ge=1, description="largest n a request may ask for")
+    max_threshold: float = Field(
+        1.01, ge=0, le=1.01, description="largest threshold a request may ask for; 0: none may"
+    )
+    max_budget_seconds: float = Field(
+        600, gt=0, description="largest time budget a request may ask for"
+    )
+    overrides: bool = Field(
+        True, description="requests may choose a method, by name or in the field quickstudy"
+    )
+    keys: tuple[KeyConfig, ...] = Field((), description="bearer keys; none: everybody may ask")
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        names, hashes = ([getattr(key, f) for key in self.keys] for f in ("name", "sha256"))
+        if len(set(names)) < len(names) or len(set(hashes)) < len(hashes):
+            raise ValueError("two keys have the same name or the same sha256; leave one out")
+        return self
+
+
+_MAY_BE_SECRET = ("teacher.api_key_env", "teacher.url", "serve.keys")  # not shown in errors
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # the recipe of arXiv 2510.07841 as far as it is known: nothing is dropped, nothing stops early
     "paper": {
@@ -345,6 +412,7 @@ class Config(BaseSettings):
     augmentation: AugmentationConfig = AugmentationConfig()
     teacher: TeacherConfig = TeacherConfig()
     learning: LearningConfig = LearningConfig()
+    serve: ServeConfig = ServeConfig()
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -512,7 +580,7 @@ def _explain(error: ValidationError) -> str:
             lines.append(problem["msg"].removeprefix("Value error, "))
         elif problem["type"] == "model_type":
             lines.append(f"{key} is a group of settings: set {key}.FIELD (`quickstudy config`)")
-        elif key in _MAY_BE_SECRET:
+        elif key.startswith(_MAY_BE_SECRET):
             lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             message = problem["msg"].removeprefix("Value error, ")

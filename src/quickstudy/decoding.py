@@ -16,8 +16,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import llguidance.hf
 import numpy as np
@@ -31,9 +33,11 @@ from quickstudy.config import DecodingConfig
 from quickstudy.errors import BudgetSpent
 from quickstudy.model import Context, LanguageModel, Prefix, start
 from quickstudy.toolcalls import CallFormat, Grammar
-from quickstudy.types import Reply, Request
+from quickstudy.types import Reply, Request, Sampling
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+Listener = Callable[[Sequence[int]], bool]
 
 GUESSED = 12  # tokens fed on a guess; up to about 16 a pass costs what it costs for one
 LONGEST_MATCH, SHORTEST_MATCH = 4, 2  # tokens that must be the same before a guess
@@ -42,7 +46,11 @@ _LOWEST = torch.finfo(torch.float32).min
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment (time.monotonic seconds) after which the unsure path gives up; None: never."""
+    """A moment (time.monotonic seconds) after which the unsure path gives up; None: never.
+
+    `check` is called between decode passes and gradient steps, so whoever shares the model among
+    several requests overrides these methods: no other place lets another request run.
+    """
 
     at: float | None = None
 
@@ -53,6 +61,10 @@ class Deadline:
     def check(self) -> None:
         if self.at is not None and time.monotonic() > self.at:
             raise BudgetSpent("the time budget is spent")
+
+    def result(self, work: Future[T]) -> T:
+        """What comes of work that is done elsewhere; meanwhile the model is free."""
+        return work.result()
 
 
 @dataclass(frozen=True)
@@ -97,12 +109,16 @@ class Ask:
     """One row to decode: tokens after the prefix, the grammar, answer tokens already fixed.
 
     `likely`: tokens that the answer may repeat, in part; they change its cost, not the answer.
+    `listener` is told all the answer's tokens after each pass; it says whether they are enough.
+    `sampling` is this row's own; None: that of all.
     """
 
     turn: Sequence[int]
     grammar: Grammar | None = None
     given: Sequence[int] = ()
     likely: Sequence[int] = ()
+    listener: Listener | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -120,12 +136,30 @@ class Draft:
     seconds: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """How a row's tokens are drawn."""
+
+    temperature: float
+    top_p: float
+    generator: torch.Generator | None
+
+    @classmethod
+    def of(cls, sampling: Sampling | None) -> _Draw | None:
+        if sampling is None:
+            return None
+        generator = torch.Generator().manual_seed(sampling.seed)
+        return cls(sampling.temperature, sampling.top_p, generator)
+
+
 @dataclass
 class _Row:
     matcher: LLMatcher | None
     feed: list[int]
+    draw: _Draw
     ids: list[int] = field(default_factory=list)
     likely: Sequence[int] = ()
+    listener: Listener | None = None
     guess: list[int] = field(default_factory=list)  # fed after `feed`, to be confirmed
     choices: list[Choice] = field(default_factory=list)
     done: bool = False
@@ -175,6 +209,7 @@ class Decoder:
             config.max_calls,
             self.model.call_formats,
             self.model.reasoning_start(thinking),
+            request.must_call,
         )
         refusal = self.refusal(rules)
         if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
@@ -205,7 +240,8 @@ class Decoder:
             prefix = [prefix or self.model.empty_prefix()] * len(asks)
         begin = start(prefix)
         cache, seen = begin.fork(), begin.seen
-        rows = [self._start(ask) for ask in asks]
+        same = _Draw(temperature, 1.0, generator)
+        rows = [self._start(ask, _Draw.of(ask.sampling) or same) for ask in asks]
         while not all(row.done for row in rows):
             deadline.check()
             for row in rows:
@@ -218,15 +254,16 @@ class Decoder:
                 row.feed, confirmed = [], 0
                 if not row.done:
                     scores = scores[longest - len(row.guess) :]
-                    confirmed = self._confirm(
-                        row, scores, temperature, generator, max_new_tokens, stop
-                    )
+                    confirmed = self._confirm(row, scores, max_new_tokens, stop)
+                    if row.listener is not None and row.listener(row.ids):
+                        row.done = row.finished = True
                 wrong.append(len(row.guess) - confirmed)
             seen = _forget(cache, seen, wrong)
         return [self._result(row, stop) for row in rows]
 
-    def _start(self, ask: Ask) -> _Row:
-        row = _Row(self._matcher(ask.grammar), list(ask.turn), list(ask.given), ask.likely)
+    def _start(self, ask: Ask, draw: _Draw) -> _Row:
+        matcher = self._matcher(ask.grammar)
+        row = _Row(matcher, list(ask.turn), draw, list(ask.given), ask.likely, ask.listener)
         if row.matcher is not None and not row.matcher.consume_tokens(list(ask.given)):
             raise ValueError(f"the grammar refuses the given tokens: {row.matcher.get_error()}")
         self._fast_forward(row)
@@ -255,8 +292,6 @@ class Decoder:
         self,
         row: _Row,
         scores: Tensor,
-        temperature: float,
-        generator: torch.Generator | None,
         max_new_tokens: int,
         stop: str | None,
     ) -> int:
@@ -268,7 +303,7 @@ class Decoder:
         confirmed = 0
         while not row.done:
             told = len(row.ids)
-            self._choose(row, scores[confirmed], temperature, generator, max_new_tokens, stop)
+            self._choose(row, scores[confirmed], max_new_tokens, stop)
             new, guess = row.ids[told:], row.guess[confirmed:]
             same = 0
             while same < min(len(new), len(guess)) and new[same] == guess[same]:
@@ -283,8 +318,6 @@ class Decoder:
         self,
         row: _Row,
         scores: Tensor,
-        temperature: float,
-        generator: torch.Generator | None,
         max_new_tokens: int,
         stop: str | None,
     ) -> None:
@@ -295,10 +328,11 @@ class Decoder:
         log_probs = scores.log_softmax(-1)
         best = int(log_probs.argmax())
         token = best
-        if temperature > 0:
-            weights = (log_probs / temperature).softmax(-1)
+        draw = row.draw
+        if draw.temperature > 0:
+            weights = _nucleus((log_probs / draw.temperature).softmax(-1), draw.top_p)
             # drawn on the CPU so that one seed means one answer on every device
-            token = int(torch.multinomial(weights.cpu(), 1, generator=generator))
+            token = int(torch.multinomial(weights.cpu(), 1, generator=draw.generator))
         log_prob = float(log_probs[token])
         probs = log_probs.exp()
         # where a token cannot be, 0 log 0 = 0
@@ -350,3 +384,13 @@ def _forget(cache: DynamicCache, seen: Tensor, wrong: Sequence[int]) -> Tensor:
         if count > common:
             seen[row, seen.shape[1] - (count - common) :] = False
     return seen
+
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """The likeliest tokens that together have `top_p`, never none (arXiv 1904.09751)."""
+    if top_p >= 1:
+        return weights
+    ordered, tokens = weights.sort(descending=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    outside[0] = False
+    return weights.index_fill(-1, tokens[outside], 0.0)

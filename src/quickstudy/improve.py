@@ -86,11 +86,18 @@ class Improver:
             answers += self.improve_many(self.draft_many(requests[first : first + at_once]))
         return answers
 
-    def draft(self, request: Request) -> Draft:
-        """The greedy answer without practice, and what is needed to improve on it."""
-        return self.draft_many([request])[0]
+    def draft(self, request: Request, deadline: Deadline | None = None) -> Draft:
+        """The greedy answer without practice, and what is needed to improve on it.
 
-    def draft_many(self, requests: Sequence[Request]) -> list[Draft]:
+        Raises:
+            RequestError: as `answer`.
+            BudgetSpent: if a deadline is given and passes.
+        """
+        return self.draft_many([request], deadline)[0]
+
+    def draft_many(
+        self, requests: Sequence[Request], deadline: Deadline | None = None
+    ) -> list[Draft]:
         seconds: dict[str, float] = {}
         with _timed(seconds, "prefill"):
             thinking = self.config.decoding.thinking
@@ -102,7 +109,7 @@ class Improver:
                 Ask(context.turn, grammar, likely=context.turn)
                 for context, grammar in zip(contexts, grammars, strict=True)
             ]
-            said = self._decode(contexts, asks, Deadline())
+            said = self._decode(contexts, asks, deadline or Deadline())
             read = [
                 toolcalls.read(one.text, request.tools)
                 for one, request in zip(said, requests, strict=True)
@@ -116,20 +123,41 @@ class Improver:
 
     def improve_many(self, drafts: Sequence[Draft]) -> list[Answer]:
         """The cycle for several drafts; whatever fails for one leaves the others alone."""
-        cases = [_Case(draft, self.config.budget_seconds) for draft in drafts]
+        cases = [self.judge(draft) for draft in drafts]
+        self.practise([case for case in cases if case.unsure])
+        return [self.finish(case) for case in cases]
+
+    def judge(self, draft: Draft, deadline: Deadline | None = None) -> Case:
+        """First third of `improve_many`: is the model sure of a draft?
+
+        `deadline` stands in for that of `config.budget_seconds`.
+        """
+        spent = sum(draft.seconds.values())
+        case = Case(draft, deadline or Deadline.after(self.config.budget_seconds, spent))
         if self.config.method != "base":
-            unsure = [case for case in cases if self._is_unsure(case)]
-            ready = [case for case in unsure if self._has_practice(case)]
-            with self._practised(ready) as practised:
-                self._answer(practised)
-        return [self._done(case) for case in cases]
+            with _safely([case], "awareness"):
+                case.certainty = assess(self.decoder, draft, self.config, case.deadline)
+                case.unsure = case.certainty.value < self.threshold
+                if not case.unsure:
+                    case.final = self._sure(case)
+        return case
 
-    def _is_unsure(self, case: _Case) -> bool:
-        with _safely([case], "awareness"):
-            case.certainty = assess(self.decoder, case.draft, self.config, case.deadline)
-        return case.certainty is not None and case.certainty.value < self.threshold
+    def practise(self, cases: Sequence[Case]) -> None:
+        """Second third: practises and answers those of which the model is unsure, side by side."""
+        ready = [case for case in cases if self._has_practice(case)]
+        with self._practised(ready) as practised:
+            self._answer(practised)
 
-    def _has_practice(self, case: _Case) -> bool:
+    def _sure(self, case: Case) -> Reply:
+        """The draft; where the request wants its answer drawn, an answer drawn in its place."""
+        context, sampling = case.context, case.context.request.sampling
+        if sampling.temperature == 0:
+            return case.draft.reply
+        ask = Ask(context.turn, case.draft.grammar, sampling=sampling)
+        (drawn,) = self._decode([context], [ask], case.deadline)
+        return toolcalls.read(drawn.text, context.request.tools)[0]
+
+    def _has_practice(self, case: Case) -> bool:
         with _safely([case], "synthesis"):
             synthesise(
                 self.decoder, case.draft, self.config, self.teacher, case.deadline, case.synthesis
@@ -137,7 +165,7 @@ class Improver:
         return case.fallback is None
 
     @contextmanager
-    def _practised(self, cases: Sequence[_Case]) -> Iterator[list[_Case]]:
+    def _practised(self, cases: Sequence[Case]) -> Iterator[list[Case]]:
         """Inside, the network answers each case with what it has practised for it."""
         if self.config.method == "tt-icl":
             for case in cases:
@@ -168,10 +196,10 @@ class Improver:
             deadline=deadline,
         )
 
-    def _practise(self, stack: ExitStack, cases: Sequence[_Case]) -> None:
+    def _practise(self, stack: ExitStack, cases: Sequence[Case]) -> None:
         """Trains an adapter a case; they stay attached until the stack closes."""
         studies: list[Study] = []
-        students: list[_Case] = []
+        students: list[Case] = []
         for case in cases:
             with _safely([case], "practice"):
                 studies.append(Study(case.draft.context.prefix, self._lessons(case)))
@@ -200,7 +228,7 @@ class Improver:
                     )
         bank.assign([case.adapter for case in students if case.fallback is None])
 
-    def _lessons(self, case: _Case) -> list[Lesson]:
+    def _lessons(self, case: Case) -> list[Lesson]:
         draft, lessons = case.draft, []
         for example in list(case.synthesis.examples):
             turn = self.model.turn(draft.context, example.messages, draft.call_format)
@@ -213,7 +241,7 @@ class Improver:
             raise NoExamples("no practice example begins with the shared prefix")
         return lessons
 
-    def _review(self, case: _Case, practice: Practice) -> None:
+    def _review(self, case: Case, practice: Practice) -> None:
         """Writes down what practice did; raises if its adapter is not to be used."""
         case.losses = tuple(practice.losses)
         if practice.failure:
@@ -226,7 +254,7 @@ class Improver:
             # what is left calls nothing, and alone it would teach to call nothing
             raise NoExamples("the model already answers every practised call")
 
-    def _in_context(self, case: _Case) -> Context:
+    def _in_context(self, case: Case) -> Context:
         """The request with the practice told before it, as turns of the conversation."""
         draft, told = case.draft, list[Message]()
         # what calls nothing comes first: a small model copies the last answer it has read
@@ -247,7 +275,7 @@ class Improver:
             )
         return replace(draft.context, turn=tuple(turn))
 
-    def _answer(self, cases: Sequence[_Case]) -> None:
+    def _answer(self, cases: Sequence[Case]) -> None:
         """Decodes the final answers under practice."""
         if not cases:
             return
@@ -258,6 +286,7 @@ class Improver:
                     self._grammar(case.context.request, case.draft.call_format),
                     # most of the draft stays
                     likely=(*case.draft.generation.ids, *case.draft.context.turn),
+                    sampling=case.context.request.sampling,
                 )
                 for case in cases
             ]
@@ -267,7 +296,8 @@ class Improver:
                     case.final = _accepted(final, case)
                     case.practised = True
 
-    def _done(self, case: _Case) -> Answer:
+    def finish(self, case: Case) -> Answer:
+        """Last third: the answer, and how it came about."""
         request, final = case.draft.context.request, case.final
         changes: tuple[str, ...] = ()
         if request.tools and self.config.decoding.constrained and case.draft.grammar is None:
@@ -296,15 +326,16 @@ class Improver:
         return Answer(final.content, final.tool_calls, episode, request.id, final.reasoning)
 
 
-class _Case:
+class Case:
     """One request on its way through the cycle, and what happens to it, written down as it does.
 
-    `final` is the draft until practice gives a better answer; `fallback` says why it gave none.
+    `final` is the draft until there is a better answer; `fallback` says why practice gave none.
     """
 
-    def __init__(self, draft: Draft, budget_seconds: float | None) -> None:
+    def __init__(self, draft: Draft, deadline: Deadline) -> None:
         self.draft, self.context, self.final = draft, draft.context, draft.reply
-        self.deadline = Deadline.after(budget_seconds, sum(draft.seconds.values()))
+        self.deadline = deadline
+        self.unsure = False
         self.seconds = dict(draft.seconds)
         self.certainty: Certainty | None = None
         self.synthesis = Synthesis()
@@ -328,7 +359,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _safely(cases: Sequence[_Case], stage: str) -> Iterator[None]:
+def _safely(cases: Sequence[Case], stage: str) -> Iterator[None]:
     """Times a stage; a failure in it makes the drafts the answers and says why.
 
     Never worse off: a fault of ours costs the gain, not the answer.
@@ -350,13 +381,13 @@ def _safely(cases: Sequence[_Case], stage: str) -> Iterator[None]:
             case.final, case.practised = case.draft.reply, False
 
 
-def _first(cases: Sequence[_Case]) -> Deadline:
+def _first(cases: Sequence[Case]) -> Deadline:
     """The deadline that comes first."""
     told = [case.deadline for case in cases if case.deadline.at is not None]
     return min(told, key=lambda deadline: deadline.at or 0.0, default=Deadline())
 
 
-def _accepted(final: Generation, case: _Case) -> Reply:
+def _accepted(final: Generation, case: Case) -> Reply:
     """The practised answer, read.
 
     Raises:

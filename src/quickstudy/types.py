@@ -145,13 +145,28 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How the tokens of the given answer are drawn: the likeliest ones unless told otherwise."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Request:
-    """A conversation that waits for the assistant's next turn, and the tools it may call."""
+    """A conversation that waits for the assistant's next turn, and the tools it may call.
+
+    `must_call`: plain words are no answer. `sampling` is that of the answer that is given; the
+    draft that is judged, and falls back to, is the likeliest one.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     id: str | int | None = None
     choices: tuple[str, ...] = ()  # the answers to choose from; empty: any answer
+    must_call: bool = False
+    sampling: Sampling = Sampling()
 
     @classmethod
     def parse(

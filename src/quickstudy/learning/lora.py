@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +25,9 @@ from torch import Tensor, nn
 Targets = Literal["all-linear", "attention"]
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _PEFT_PREFIX = "base_model.model."
+# Adapters are rows of one matrix, so that a step is one operation; torch says itself that adding
+# to such rows is no error, and this once a process.
+warnings.filterwarnings("ignore", "grad and param do not obey", UserWarning)
 # Another thread may compute with the network between two steps of this one's practice.
 _attached: ContextVar[AdapterBank | None] = ContextVar("attached", default=None)
 

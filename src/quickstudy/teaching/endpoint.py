@@ -66,7 +66,7 @@ class Endpoint:
             BudgetSpent: if the deadline has passed.
         """
         deadline.check()
-        return _run(self._ask_all(bodies, deadline)) if bodies else []
+        return deadline.result(_run(self._ask_all(bodies, deadline))) if bodies else []
 
     async def _ask_all(
         self, bodies: Sequence[dict[str, Any]], deadline: Deadline
@@ -236,7 +236,7 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context()  # reading the certificates takes longer than a request
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Runs it in a thread of its own.
 
     The caller may be inside a running event loop; and a loop takes long to close where a name
@@ -261,7 +261,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
                 done.set_exception(error)
 
     threading.Thread(target=loop, daemon=True).start()
-    return done.result()
+    return done
 
 
 def _json(body: bytes) -> object | None:

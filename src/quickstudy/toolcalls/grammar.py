@@ -36,15 +36,18 @@ def grammar(
     max_calls: int = 8,
     formats: Sequence[CallFormat] = COMMON_FORMATS,
     reasoning_start: ReasoningStart = "none",
+    must_call: bool = False,
 ) -> Grammar:
     """Every reply the tools allow: up to `max_calls` calls that satisfy the schemas, or words.
 
     `special` maps texts that are single tokens of the tokenizer to their ids (`<tool_call>` is
     one in Qwen2.5 and must then be produced as that token). `only` limits calls to one format;
-    by default the model opens in the one it speaks, among `formats`.
+    by default the model opens in the one it speaks, among `formats`. With `must_call` words alone
+    are no reply.
     """
     offered = [only] if only else list(formats)
-    start = f"start: {' | '.join([*map(_rule_name, offered), 'PLAIN'])}"
+    words = [] if must_call else ["PLAIN"]
+    start = f"start: {' | '.join([*map(_rule_name, offered), *words])}"
     lines = [start]
     for name in dict.fromkeys([*COMMON_FORMATS, *offered]):
         lines.append(f"{_rule_name(name)}: {_rule(name, special, max_calls, len(tools))}")

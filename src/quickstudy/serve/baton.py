@@ -1,0 +1,107 @@
+"""Who computes when: one baton, and only its holder computes.
+
+The holder hands it on where its work can pause if somebody with a better rank waits. Ranks: what
+has to come to an end (cancelled, out of time) first, then drafts and sure answers, then practice;
+within a rank the earliest ticket, and who has computed for ten seconds draws a new one.
+
+Knows no HTTP, no requests and no torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SLICE = 10.0  # seconds a holder computes before others of its rank have their turn
+_tickets = itertools.count()
+
+
+class Runner:
+    """One who computes; its own thread calls all but `hurry`."""
+
+    def __init__(self) -> None:
+        self.ticket = next(_tickets)
+        self.hurried = self.practising = False
+        self.computed = 0.0  # seconds with the baton
+        self.go = threading.Event()
+        self.since = self.slice = 0.0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return 0 if self.hurried else 2 if self.practising else 1, self.ticket
+
+
+class Baton:
+    """Held by one runner at a time, and given from hand to hand."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: Runner | None = None
+        self._waiting: list[Runner] = []
+
+    def take(self, runner: Runner) -> None:
+        """Waits for the baton."""
+        with self._lock:
+            if self._holder is None:
+                self._holder = runner
+                runner.go.set()
+            else:
+                self._waiting.append(runner)
+        self._wait(runner, None)
+
+    def give(self, runner: Runner) -> None:
+        with self._lock:
+            assert self._holder is runner
+            runner.go.clear()
+            self._next()
+
+    def pause(self, runner: Runner, until: float | None = None) -> None:
+        """Lets those with a better rank go first.
+
+        Args:
+            until: time (monotonic) after which the runner has to come to an end, and so is hurried.
+        """
+        with self._lock:
+            if runner.computed - runner.slice >= SLICE and not runner.practising:
+                runner.slice, runner.ticket = runner.computed, next(_tickets)
+            if not self._waiting or min(r.order for r in self._waiting) > runner.order:
+                return
+            runner.go.clear()
+            self._waiting.append(runner)
+            self._next()
+        self._wait(runner, until)
+
+    def practise(self, runner: Runner) -> None:
+        """The runner joins those who practise, as the last of them."""
+        with self._lock:
+            runner.practising, runner.ticket = True, next(_tickets)
+
+    def hurry(self, runner: Runner) -> None:
+        """The runner is the next to go on, so that it can end."""
+        with self._lock:
+            runner.hurried = True
+
+    @contextmanager
+    def free(self, runner: Runner) -> Iterator[None]:
+        """While inside, the runner needs no baton."""
+        self.give(runner)
+        try:
+            yield
+        finally:
+            self.take(runner)
+
+    def _wait(self, runner: Runner, until: float | None) -> None:
+        left = None if until is None else max(0.0, until - time.monotonic())
+        if not runner.go.wait(left):
+            self.hurry(runner)
+            runner.go.wait()
+        runner.since = time.monotonic()
+
+    def _next(self) -> None:
+        self._holder = min(self._waiting, key=lambda runner: runner.order, default=None)
+        if self._holder is not None:
+            self._waiting.remove(self._holder)
+            self._holder.go.set()
