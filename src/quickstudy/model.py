@@ -323,16 +323,28 @@ class LanguageModel:
         first = next(m.content for m in request.messages if m.role != "system")
         probe = Message("user", "!" if first.lstrip().startswith("?") else "?")
         other, _ = self._render([*system, probe], request.tools, "json", thinking, style)
-        length = _boundary(ids, other, frozenset(self.single_tokens.values()))
-        shared, turn = tuple(ids[:length]), tuple(ids[length:])
+        shared = self.shared([ids, other])
         prefix = self.prefixes.get(shared) if remember else None
         if prefix is None:
-            prefix = Prefix(shared, self.empty_prefix().cache)
-            if shared:
-                self.network(self._tensor([shared]), past_key_values=prefix.cache, logits_to_keep=1)
+            prefix = self.run(shared)
             if remember:
                 self.prefixes.keep(prefix)
-        return Context(request, prefix, turn, style, thinking)
+        return Context(request, prefix, tuple(ids[len(shared) :]), style, thinking)
+
+    def shared(self, prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """What prompts have in common at their beginning, up to a control token."""
+        single = frozenset(self.single_tokens.values())
+        first = prompts[0]
+        length = min(_boundary(first, other, single) for other in prompts[1:])
+        return tuple(first[:length])
+
+    @torch.no_grad()
+    def run(self, ids: tuple[int, ...]) -> Prefix:
+        """Runs the beginning of prompts; nothing for no tokens."""
+        prefix = self.empty_prefix()
+        if ids:
+            self.network(self._tensor([ids]), past_key_values=prefix.cache, logits_to_keep=1)
+        return Prefix(ids, prefix.cache)
 
     @cached_property
     def window(self) -> int | None:
