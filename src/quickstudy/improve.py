@@ -79,7 +79,7 @@ class Improver:
         episodes are those of the batch that a request was part of.
 
         Raises:
-            RequestError: as `answer`, before anything is decoded.
+            RequestError: as `answer`, before the requests beside it are decoded.
         """
         answers: list[Answer] = []
         for first in range(0, len(requests), at_once):
