@@ -71,12 +71,9 @@ def new_adapter(
 
 def fill(bank: AdapterBank, generator: torch.Generator) -> None:
     """Gives every B of every adapter numbers, as if it had been trained."""
-    start = 0
-    for name in bank.layers:
-        start += bank.a[name][0].numel()
-        size = bank.b[name][0].numel()
-        bank.master[:, start : start + size].uniform_(-0.3, 0.3, generator=generator)
-        start += size
+    for (_, part), values in bank.master.items():
+        if part == "B":
+            values.uniform_(-0.3, 0.3, generator=generator)
     bank.sync()
 
 
@@ -481,8 +478,8 @@ class TestAdapter:
             losses = lesson_losses(model, [model.empty_prefix()] * 3, LESSONS, "activated")
             losses.sum().backward()
             assert logits_of(model.network, PREFIX).dtype == torch.bfloat16
-        gradient = adapter.gradient(0)
-        assert gradient.dtype == torch.float32
-        assert gradient.shape == adapter.parameters()[0].shape
-        assert bool(gradient.isfinite().all())
-        assert float(gradient.abs().max()) > 0
+        for gradient, parameter in zip(adapter.gradients(), adapter.parameters(), strict=True):
+            assert gradient.dtype == torch.float32
+            assert gradient.shape == parameter.shape
+            assert bool(gradient.isfinite().all())
+            assert float(gradient.abs().max()) > 0
