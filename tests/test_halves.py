@@ -79,14 +79,8 @@ def assert_same(
             bank.zero_gradient()
             told = compute()
             (told * torch.arange(1, len(rows) + 1)).sum().backward()
-            results.append(
-                (
-                    told,
-                    torch.cat(
-                        [g.flatten() for n in range(len(studies)) for g in bank.gradients(n)]
-                    ),
-                )
-            )
+            gradients = [g.flatten() for n in range(len(studies)) for g in bank.gradients(n)]
+            results.append((told, torch.cat(gradients)))
     (fast, fast_gradient), (plain, gradient) = results
     torch.testing.assert_close(fast, plain, rtol=0, atol=2e-5)
     largest = float(gradient.abs().max())

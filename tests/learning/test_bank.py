@@ -161,7 +161,7 @@ class TestOneIsOtherwise:
             monkeypatch.setattr(_Learner, "step", step)
             made, after = trained(tiny, studies, mode=mode, epochs=4)
             assert isinstance(made[place].failure, PracticeDiverged)
-            assert len(made[place].losses) == 2
+            assert len(made[place].losses) == 1, "the second is no number"
             for other in {0, 1, 2} - {place}:
                 assert made[other].failure is None
                 assert made[other].losses == pytest.approx(expected[other].losses, abs=2e-5)
