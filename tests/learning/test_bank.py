@@ -192,6 +192,33 @@ def test_each_row_goes_through_its_own(tiny: LanguageModel) -> None:
             assert float((other - alone).abs().max()) > 0.01
 
 
+def test_gradients_of_rows_in_any_order(tiny: LanguageModel) -> None:
+    """Two of the rows go through one adapter, whose gradient is their sum."""
+    bank = AdapterBank(
+        tiny.network,
+        rank=2,
+        alpha=8,
+        targets="all-linear",
+        generators=[torch.Generator().manual_seed(n) for n in range(3)],
+    )
+    fill(bank)
+    order, turns = [2, 0, 2, 1], [ids_of(9, n) for n in range(4)]
+
+    def gradients(rows: Sequence[int]) -> Tensor:
+        bank.zero_gradient()
+        bank.assign([order[row] for row in rows])
+        told, _ = tiny.answer_log_probs(None, [turns[row] for row in rows], [[5, 6]] * len(rows))
+        told.sum().backward()
+        of_all = [torch.cat([g.flatten() for g in bank.gradients(n)]) for n in range(3)]
+        return torch.stack(of_all)
+
+    with bank.attached():
+        together = gradients([0, 1, 2, 3])
+        alone = sum(gradients([row]) for row in range(4))
+    largest = float(together.abs().max())
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5 * largest)
+
+
 class TestThreads:
     def test_only_the_thread_that_attached_sees_it(self, tiny: LanguageModel) -> None:
         def logits() -> Tensor:
