@@ -79,7 +79,7 @@ class Improver:
         episodes are those of the batch that a request was part of.
 
         Raises:
-            RequestError: as `answer`, before anything is decoded.
+            RequestError: as `answer`, before the requests beside it are decoded.
         """
         answers: list[Answer] = []
         for first in range(0, len(requests), at_once):
@@ -141,7 +141,7 @@ class Improver:
         """Inside, the network answers each case with what it has practised for it."""
         if self.config.method == "tt-icl":
             for case in cases:
-                with _safely([case], "practice"):
+                with _safely([case], "answer"):  # nothing is trained: it is read with the answer
                     case.context = self._in_context(case)
             yield [case for case in cases if case.fallback is None]
             return

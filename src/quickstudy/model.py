@@ -65,9 +65,18 @@ class Start:
         return _forked(self.cache)
 
     def select(self, rows: Sequence[int]) -> Start:
-        """The same for some of the rows."""
-        same = list(rows) == list(range(len(self.prefixes)))
-        return self if same else start([self.prefixes[row] for row in rows])
+        """The same for some of the rows, at the same places: what is longest may not be there."""
+        prefixes = tuple(self.prefixes[row] for row in rows)
+        if list(rows) == list(range(len(self.prefixes))):
+            return self
+        if self.seen is None:
+            return start(prefixes)
+        chosen = torch.tensor(rows, device=self.seen.device)
+        cache = self.fork()
+        for layer in cache.layers:
+            layer.keys = layer.keys.index_select(0, chosen)
+            layer.values = layer.values.index_select(0, chosen)
+        return Start(prefixes, cache, self.seen[chosen])
 
 
 def start(prefixes: Sequence[Prefix]) -> Start:
@@ -78,9 +87,10 @@ def start(prefixes: Sequence[Prefix]) -> Start:
     longest = max(prefixes, key=lambda prefix: len(prefix.ids))
     joined = longest.fork()
     for index, layer in enumerate(joined.layers):
-        parts = [prefix.cache.layers[index] for prefix in prefixes]
-        layer.keys = _left_padded([part.keys for part in parts], layer.keys)
-        layer.values = _left_padded([part.values for part in parts], layer.values)
+        # the cache of an empty prefix may have no layers yet
+        parts = [prefix.cache.layers[index] if prefix.ids else None for prefix in prefixes]
+        layer.keys = _left_padded([part and part.keys for part in parts], layer.keys)
+        layer.values = _left_padded([part and part.values for part in parts], layer.values)
     places = torch.arange(len(longest.ids), device=joined.layers[0].keys.device)
     empty = torch.tensor([len(longest.ids) - len(p.ids) for p in prefixes], device=places.device)
     seen = places >= empty.unsqueeze(1)
