@@ -76,11 +76,14 @@ class Improver:
         """Answers several requests, `at_once` side by side: one pass serves a token of each.
 
         Each gets its own adapter, and the answer that it would get alone. The seconds in the
-        episodes are those of the batch that a request was part of.
+        episodes are those of the batch that a request was part of, and the batch gives up
+        practice when the first of its requests has spent its time budget.
 
         Raises:
-            RequestError: as `answer`, before the requests beside it are decoded.
+            RequestError: as `answer`, before anything is decoded.
         """
+        for request in requests:
+            self.model.prompt(request, self.config.decoding.thinking)
         answers: list[Answer] = []
         for first in range(0, len(requests), at_once):
             answers += self.improve_many(self.draft_many(requests[first : first + at_once]))

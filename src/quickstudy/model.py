@@ -307,6 +307,20 @@ class LanguageModel:
         assert refusal is not None
         raise refusal
 
+    def prompt(self, request: Request, thinking: bool = False) -> tuple[list[int], Style]:
+        """A request's whole prompt, and the style it is told in.
+
+        Raises:
+            RequestError: if the template refuses it or it is longer than the model's context.
+        """
+        ids, style = self._render(request.messages, request.tools, thinking=thinking)
+        if len(ids) >= self.context_length:
+            raise RequestError(
+                f"the request has {len(ids)} tokens and the model reads {self.context_length}; "
+                "shorten the conversation or list fewer tools"
+            )
+        return ids, style
+
     # --- forward passes ---
 
     @torch.no_grad()
@@ -322,12 +336,7 @@ class LanguageModel:
         Raises:
             RequestError: if the prompt is longer than the model's context.
         """
-        ids, style = self._render(request.messages, request.tools, thinking=thinking)
-        if len(ids) >= self.context_length:
-            raise RequestError(
-                f"the request has {len(ids)} tokens and the model reads {self.context_length}; "
-                "shorten the conversation or list fewer tools"
-            )
+        ids, style = self.prompt(request, thinking)
         system = [m for m in request.messages if m.role == "system"]
         # any other conversation will do, as long as it parts from this one at its first letter
         first = next(m.content for m in request.messages if m.role != "system")
