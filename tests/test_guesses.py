@@ -222,6 +222,4 @@ class TestPasses:
         assert len(watched.seen) > 5
         for seen in watched.seen[2:]:
             assert seen is not None
-            assert bool(seen[1, -1]), (
-                "the last thing the running row has seen is a token of its own"
-            )
+            assert bool(seen[1, -1]), "what it saw last is a token of its own"

@@ -186,12 +186,10 @@ class LanguageModel:
             checkpoint.check_loaded(spec, loading)
             network.requires_grad_(False)
             model = cls(network.to(device), tokenizer, source.name, config.prefix_cache)
-            able = narrow.able(model.network)
-            if config.decoding_weights == "int8" and not able:
-                raise ModelError(
-                    "model.decoding_weights=int8 needs bfloat16 on a CPU; use auto or own"
-                )
-            if config.decoding_weights != "own" and able:
+            int8 = config.decoding_weights == "int8"
+            if int8 and device.type != "cpu":
+                raise ModelError("model.decoding_weights=int8 is for a CPU; use auto or own")
+            if int8 or (config.decoding_weights == "auto" and narrow.pays(model.network)):
                 narrow.install(model.network)
             return model
         except ModelError:

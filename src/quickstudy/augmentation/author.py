@@ -57,12 +57,15 @@ class OwnWriter:
     ) -> list[str]:
         model = self.decoder.model
         rendered = [model.render(messages, ()) for messages in dialogues]
-        prefix = model.empty_prefix()
+        prefix = None
         if all(prompts.is_fixed(messages) for messages in dialogues):
             another = model.render([*dialogues[0][:-1], Message("user", "?")], ())
             prefix = self.decoder.fixed_prefix([*rendered, another])
         asks = [
-            Ask(prompt[len(prefix.ids) :], value_grammar(schema) if schema else None)
+            Ask(
+                prompt[len(prefix.ids) if prefix else 0 :],
+                value_grammar(schema) if schema else None,
+            )
             for prompt, schema in zip(rendered, schemas, strict=True)
         ]
         written = self.decoder.decode(
