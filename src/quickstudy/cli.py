@@ -251,6 +251,43 @@ def models(set_: Set = None, config: ConfigFile = None) -> None:
     out.print(table)
 
 
+@app.command("data")
+def show_data(
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="check the files of this folder")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="first fetch what the folder lacks (needs a network)")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """The benchmarks, and whether a folder holds their files as results were made with them.
+
+    Exit status: 0, or 1 if a file is missing, changed or malformed.
+    """
+    from quickstudy.evals import data
+
+    if folder is None:
+        if fetch:
+            raise ConfigError("--fetch needs a folder to fetch into; name it with --data")
+        if as_json:
+            _line({"benchmarks": data.listing()})
+        else:
+            out.print(terminal.benchmarks_table(data.listing()))
+        return
+    failed = data.fetch(folder, tell=_say) if fetch else {}
+    checked = [file.to_json() for file in data.check(folder)]
+    for file in checked:
+        file["error"] = failed.get(file["path"], file["error"])
+    if as_json:
+        _line({"folder": str(folder), "files": checked})
+    else:
+        out.print(terminal.files_table(checked))
+        for line in terminal.file_faults(checked):
+            _say(line)
+    raise typer.Exit(0 if all(file["state"] == "good" for file in checked) else 1)
+
+
 def main() -> None:
     """Runs the command; an error of ours is one clear line and exit status 2, Ctrl-C is 130."""
     warnings.showwarning = lambda message, *_, **__: err.print(
@@ -332,6 +369,10 @@ def _write(file: Path, text: str | None) -> None:
 def _no_text(error: UnicodeDecodeError) -> str:
     byte = error.object[error.start]
     return f"it is not UTF-8 text (byte {byte:#x} at {error.start}); save it as UTF-8"
+
+
+def _say(line: str) -> None:
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(value: object) -> None:

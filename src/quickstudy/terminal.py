@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -127,6 +127,53 @@ def settings_table(settings: Iterable[tuple[str, Any, str]]) -> Table:
     for name, default, meaning in settings:
         table.add_row(name, Text(str(default)), Text(meaning))
     return table
+
+
+def benchmarks_table(benchmarks: Iterable[Mapping[str, Any]]) -> Table:
+    """One row a benchmark, as `evals.data.listing` tells it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("benchmark", no_wrap=True)
+    table.add_column("rows", justify="right")
+    for heading in ("files", "licence", "source"):
+        table.add_column(heading, overflow="fold")
+    for told in benchmarks:
+        cells = ("\n".join(told["files"]), told["licence"], told["origin"])
+        table.add_row(told["name"], str(told["rows"]), *map(Text, cells))
+    table.caption = "Check a folder with --data DIR; add --fetch to fetch what it lacks."
+    return table
+
+
+def files_table(files: Iterable[Mapping[str, Any]]) -> Table:
+    """One row a file, as `evals.data.Checked.to_json` tells it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    for heading in ("rows", "malformed"):
+        table.add_column(heading, justify="right")
+    for heading in ("sha256", "state", "for"):
+        table.add_column(heading, overflow="fold")
+    for told in files:
+        rows, digest = told["rows"], told["sha256"]
+        counted = f"{rows} of {told['expected_rows']}" if rows is not None else "–"
+        table.add_row(
+            Text(told["path"]),
+            counted,
+            str(len(told["malformed"])),
+            digest[:12] if digest else "–",
+            Text(told["state"], style="green" if told["state"] == "good" else "red"),
+            ", ".join(told["benchmarks"]),
+        )
+    return table
+
+
+def file_faults(files: Iterable[Mapping[str, Any]], most: int = 3) -> Iterator[str]:
+    """What is wrong with files, in lines; of each at most a few malformed rows."""
+    for told in files:
+        if told["error"]:
+            yield f"{told['path']}: {told['error']}"
+        for bad in told["malformed"][:most]:
+            yield f"{told['path']}, row {bad['row']}: {bad['error']}"
+        if len(told["malformed"]) > most:
+            yield f"{told['path']}: {len(told['malformed']) - most} more rows are malformed"
 
 
 def _reply(reply: Any) -> str:

@@ -7,12 +7,13 @@ are compared. Of a perfect answer to every row the scores are 1.0, but for what 
 `nexusraven`: nexusflowai/NexusRaven, raven/eval/evaluator.py at f3288276. A call is run as a Python
 function that gives back its name and its arguments with defaults filled; both must be equal to the
 reference's. Of several calls the first counts; a call that the function does not take is wrong;
-floats are cut to integers; "2" is not 2. Told for all rows and for each of its four sources.
+floats are cut to integers; "2" is not 2. The functions of the ToolAlpaca part have no defaults: an
+argument that our schema calls optional must be given as null. Told for all rows and by source.
 
 `sealtools`: fairyshine/Seal-Tools, LLM_Evaluation/src/calculate_pluginscore_detailed.py at
-ce753ecd. Micro precision, recall and F1 of tool names and of arguments, values compared as Python's `str`
-writes them. A said call is compared with the first gold call of its name, and a gold call can be
-credited many times.
+ce753ecd. Micro precision, recall and F1 of tool names and of arguments, values compared as
+Python's `str` writes them. A said call is compared with the first gold call of its name, and a
+gold call can be credited many times.
 
 `hammer`: MadeAgents/Hammer, evaluation/evaluate.py at 5e3ca28c. The same idea, and it counts
 wrongly in three ways, reproduced here. A call without arguments that is right is credited one
@@ -42,18 +43,23 @@ def nexusraven(tasks: Sequence[Task], replies: Sequence[Reply]) -> Scores:
     right: dict[str, list[bool]] = {"nexusraven_accuracy": []}
     for task, reply in zip(tasks, replies, strict=True):
         source = task.id.rpartition("-")[0]
-        wanted = _run(task.gold[0], task.request.tool(task.gold[0].name))
-        said = [_run(call, task.request.tool(call.name)) for call in reply.tool_calls[:1]]
+        strict = source == "toolalpaca"
+        wanted = _run(task.gold[0], task.request.tool(task.gold[0].name), strict)
+        said = [_run(call, task.request.tool(call.name), strict) for call in reply.tool_calls[:1]]
         for key in ("nexusraven_accuracy", f"nexusraven_accuracy_{source}"):
             right.setdefault(key, []).append(said == [wanted] and wanted is not None)
     return {key: sum(found) / len(found) for key, found in right.items() if found}
 
 
-def _run(call: ToolCall, tool: Tool | None) -> tuple[str, dict[str, Any]] | None:
-    """What the function would give back; None where Python would refuse the call."""
+def _run(call: ToolCall, tool: Tool | None, strict: bool) -> tuple[str, dict[str, Any]] | None:
+    """What the function would give back; None where Python would refuse the call.
+
+    Args:
+        strict: the function has no defaults.
+    """
     if tool is None or not call.arguments.keys() <= tool.properties.keys():
         return None
-    if not tool.required <= call.arguments.keys():
+    if not (tool.properties.keys() if strict else tool.required) <= call.arguments.keys():
         return None
     given = {name: _cut(value) for name, value in call.arguments.items()}
     defaults = {name: schema.get("default") for name, schema in tool.properties.items()}

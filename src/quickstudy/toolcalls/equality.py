@@ -64,7 +64,7 @@ def _normal(value: Any, schema: object) -> Any:
                 if isinstance(read, list if kind == "array" else dict):
                     return _normal(read, schema)
         return value.strip()
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
         return str(value).lower() if kind == "string" else value
     if isinstance(value, int | float):
         return str(_number(value)) if kind == "string" else _number(value)

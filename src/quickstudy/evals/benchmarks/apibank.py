@@ -29,26 +29,8 @@ from quickstudy.evals import official
 from quickstudy.evals.benchmarks.benchmark import Benchmark, Row, hammer_file, read_tasks
 from quickstudy.evals.task import Task
 
-FILE_1 = hammer_file(
-    "apibank_l1.json", 399, "b6c129cd887da3e1965479bdbe56170adc0d315567c6a716a7c493de26887f19"
-)
-FILE_2 = hammer_file(
-    "apibank_l2.json", 127, "7476f8a5a514c64498de6ae0f457b0b342ba3571d08a556447dafad8d0be6544"
-)
 _ENDING = re.compile(r"\s*Generate API Request:\s*\Z")
 _FENCED = re.compile(r"\s*```(?:json)?\s*(\[.*\])\s*```\s*", re.DOTALL)
-
-
-def load_1(folder: Path) -> list[Task]:
-    return read_tasks(folder, FILE_1, conversation)
-
-
-def load_2(folder: Path) -> list[Task]:
-    return read_tasks(folder, FILE_2, conversation)
-
-
-def load(folder: Path) -> list[Task]:
-    return load_1(folder) + load_2(folder)
 
 
 def conversation(row: Row) -> Row:
@@ -84,6 +66,32 @@ def _message(turn: Mapping[str, str], number: int, calls: list[str]) -> dict[str
 def _join(turn: dict[str, Any], more: dict[str, Any]) -> None:
     turn["content"] = "\n".join(filter(None, (turn["content"], more["content"])))
     turn.setdefault("tool_calls", []).extend(more.get("tool_calls", ()))
+
+
+FILE_1 = hammer_file(
+    "apibank_l1.json",
+    399,
+    "b6c129cd887da3e1965479bdbe56170adc0d315567c6a716a7c493de26887f19",
+    conversation,
+)
+FILE_2 = hammer_file(
+    "apibank_l2.json",
+    127,
+    "7476f8a5a514c64498de6ae0f457b0b342ba3571d08a556447dafad8d0be6544",
+    conversation,
+)
+
+
+def load_1(folder: Path) -> list[Task]:
+    return read_tasks(folder, FILE_1)
+
+
+def load_2(folder: Path) -> list[Task]:
+    return read_tasks(folder, FILE_2)
+
+
+def load(folder: Path) -> list[Task]:
+    return load_1(folder) + load_2(folder)
 
 
 LEVEL_1 = Benchmark("apibank_l1", 399, (FILE_1,), load_1, official.hammer)

@@ -21,9 +21,10 @@ Scores = dict[str, float]
 class DataFile:
     """A file of rows below the folder that --data names.
 
-    `sha256` and `rows` are of the file that results were made with. `url` is where this very file
-    stands in public, pinned to a commit; empty if the file was built out of several, as `origin`
-    tells.
+    `sha256` and `rows` are of the file that results were made with. `convert` brings a row into
+    the form that `task.parse` reads. `urls` is where it stands in public, pinned to a commit;
+    where `rebuild` is given, the file is made of those (and of files in the folder); without
+    urls it cannot be fetched, and `origin` says what it was made of.
     """
 
     path: str
@@ -31,14 +32,17 @@ class DataFile:
     sha256: str
     licence: str
     origin: str
-    url: str = ""
+    convert: Callable[[Row], Row] = dict
+    urls: tuple[str, ...] = ()
+    rebuild: Callable[[Sequence[bytes], Path], bytes] | None = None
 
 
-def hammer_file(path: str, rows: int, sha256: str) -> DataFile:
-    """A file that is taken as it is from MadeAgents/Hammer."""
-    commit = "5e3ca28c40f98e21bae4794d73d5546321533fe3"
-    url = f"https://raw.githubusercontent.com/MadeAgents/Hammer/{commit}/data/test/original/{path}"
-    return DataFile(path, rows, sha256, "Apache-2.0", "MadeAgents/Hammer, data/test/original", url)
+@dataclass(frozen=True)
+class Malformed:
+    """A row that cannot be read, by its place in the file from 0."""
+
+    row: int
+    error: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,16 @@ class Benchmark:
     files: tuple[DataFile, ...]
     load: Callable[[Path], list[Task]]
     official: Callable[[Sequence[Task], Sequence[Reply]], Scores]
+
+
+def hammer_file(
+    path: str, rows: int, sha256: str, convert: Callable[[Row], Row] = dict
+) -> DataFile:
+    """A file that is taken as it is from MadeAgents/Hammer."""
+    commit = "5e3ca28c40f98e21bae4794d73d5546321533fe3"
+    url = f"https://raw.githubusercontent.com/MadeAgents/Hammer/{commit}/data/test/original/{path}"
+    origin = f"MadeAgents/Hammer at {commit[:8]}, data/test/original"
+    return DataFile(path, rows, sha256, "Apache-2.0", origin, convert, (url,))
 
 
 def read_rows(folder: Path, file: DataFile) -> list[Row]:
@@ -67,40 +81,43 @@ def read_rows(folder: Path, file: DataFile) -> list[Row]:
             f" `quickstudy data --data {folder}` tells what is in it"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}; fetch it again") from error
+        raise DataError(f"{path} is no JSON: {error}; delete it and fetch it again") from error
     if not isinstance(rows, list):
-        raise DataError(f"{path} is no list of rows; fetch it again")
+        raise DataError(f"{path} is no list of rows; delete it and fetch it again")
     return rows
 
 
-def read_tasks(folder: Path, file: DataFile, convert: Callable[[Row], Row] = dict) -> list[Task]:
-    """A file's rows as tasks, with ids by which results name them.
-
-    Args:
-        convert: brings a row into the form that `task.parse` reads.
+def read_tasks(
+    folder: Path, file: DataFile, keep: Callable[[Row], bool] = lambda row: True
+) -> list[Task]:
+    """A file's rows as tasks; those that are not to be kept are not read.
 
     Raises:
-        DataError: names the file and the row.
+        DataError: names the file and the first row that is malformed.
     """
-    found = list(tasks_of(read_rows(folder, file), Path(file.path).stem, convert))
-    for number, task in enumerate(found):
-        if isinstance(task, str):
-            raise DataError(f"{folder / file.path}, row {number}: {task}")
-    return [task for task in found if isinstance(task, Task)]
+    tasks = []
+    for task in parse_rows(read_rows(folder, file), file, keep):
+        if isinstance(task, Malformed):
+            raise DataError(f"{folder / file.path}, row {task.row}: {task.error}")
+        tasks.append(task)
+    return tasks
 
 
-def tasks_of(
-    rows: Sequence[Row], stem: str, convert: Callable[[Row], Row] = dict
-) -> Iterator[Task | str]:
-    """Each row's task, or what is wrong with the row."""
+def parse_rows(
+    rows: Sequence[Row], file: DataFile, keep: Callable[[Row], bool] = lambda row: True
+) -> Iterator[Task | Malformed]:
+    """Each row as a task, with the id by which results name it, or what is wrong with it."""
     for number, row in enumerate(rows):
         try:
-            row = {"id": f"{stem}-{number}", **convert(row)}
-            yield graded(parse(row, number))
+            if keep(row):
+                named = {"id": f"{Path(file.path).stem}-{number}", **file.convert(row)}
+                yield graded(parse(named, number))
         except RequestError as error:
-            yield str(error)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            yield f"no benchmark row: {type(error).__name__}: {error}"
+            yield Malformed(number, str(error))
+        except KeyError as error:
+            yield Malformed(number, f"it lacks {error}")
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            yield Malformed(number, f"no benchmark row: {type(error).__name__}: {error}")
 
 
 def graded(task: Task) -> Task:

@@ -24,18 +24,6 @@ from quickstudy.evals import official
 from quickstudy.evals.benchmarks.benchmark import Benchmark, DataFile, Row, read_tasks
 from quickstudy.evals.task import Task
 
-FILE = DataFile(
-    path="NexusRaven.json",
-    rows=318,
-    sha256="2af2dfb9c2d765c077ba429fccd9dc2541319b71041eea3709a8e8c309e3ceab",
-    licence="CC-BY-NC-4.0: evaluation only",
-    origin="nexusflowai/NexusRaven at f3288276, raven/data/resources",
-)
-
-
-def load(folder: Path) -> list[Task]:
-    return read_tasks(folder, FILE, documented)
-
 
 def documented(row: Row) -> Row:
     """The row, where the ToolAlpaca part's arguments are required only if they say so."""
@@ -49,6 +37,20 @@ def _required(tool: Row) -> dict[str, Any]:
         name: {**schema, "required": schema["description"].startswith("Required.")}
         for name, schema in tool["parameters"].items()
     }
+
+
+FILE = DataFile(
+    path="NexusRaven.json",
+    rows=318,
+    sha256="2af2dfb9c2d765c077ba429fccd9dc2541319b71041eea3709a8e8c309e3ceab",
+    licence="CC-BY-NC-4.0: evaluation only",
+    origin="built of nexusflowai/NexusRaven at f3288276, raven/data/resources",
+    convert=documented,
+)
+
+
+def load(folder: Path) -> list[Task]:
+    return read_tasks(folder, FILE)
 
 
 BENCHMARK = Benchmark("nexusraven", 318, (FILE,), load, official.nexusraven)

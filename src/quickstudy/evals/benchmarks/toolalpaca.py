@@ -24,18 +24,23 @@ from quickstudy.evals import official
 from quickstudy.evals.benchmarks.benchmark import Benchmark, Row, hammer_file, read_tasks
 from quickstudy.evals.task import Task
 
-FILE = hammer_file(
-    "toolalpaca.json", 114, "d61e5ede4dd32aa977fade4396b43c7cc39279a98409b64df13ed50815989754"
-)
 _CREDENTIAL = re.compile(r"(api|access|app|secret|auth)[-_]?(key|id|token|secret)", re.IGNORECASE)
-
-
-def load(folder: Path) -> list[Task]:
-    return [without_credentials(task) for task in read_tasks(folder, FILE, without_components)]
 
 
 def without_components(row: Row) -> Row:
     return {**row, "tools": [tool for tool in row["tools"] if tool["name"] != "components"]}
+
+
+FILE = hammer_file(
+    "toolalpaca.json",
+    114,
+    "d61e5ede4dd32aa977fade4396b43c7cc39279a98409b64df13ed50815989754",
+    without_components,
+)
+
+
+def load(folder: Path) -> list[Task]:
+    return [without_credentials(task) for task in read_tasks(folder, FILE)]
 
 
 def without_credentials(task: Task) -> Task:
