@@ -1,7 +1,7 @@
 """Which calls are the same: order-free, counts equal, values compared as their schema types.
 
-Defaults are filled. `null` for an optional argument without another default is the argument left
-out: of what an API would make of the difference, its schema says nothing.
+Defaults are filled. Where the type does not allow `null`, `null` for an optional argument without
+another default is the argument left out.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def filled(call: ToolCall, tools: Sequence[Tool]) -> dict[str, Any]:
         name: _normal(value, tool.properties.get(name)) for name, value in call.arguments.items()
     }
     for name, schema in tool.properties.items():
-        default = schema.get("default") if isinstance(schema, Mapping) else None
-        if default is not None:
-            arguments.setdefault(name, _normal(default, schema))
-        elif arguments.get(name, "") is None and name not in tool.required:
+        if not isinstance(schema, Mapping):
+            continue
+        if "default" in schema:
+            arguments.setdefault(name, _normal(schema["default"], schema))
+        left_out = name not in tool.required and schema.get("default") is None
+        if left_out and arguments.get(name, "") is None and isinstance(schema.get("type"), str):
             del arguments[name]
     return arguments
 
