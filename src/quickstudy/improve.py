@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +21,7 @@ from quickstudy.awareness.estimators import assess, check
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
+from quickstudy.learning.lora import Adapter
 from quickstudy.learning.practice import Lesson, practised
 from quickstudy.model import Context, LanguageModel
 from quickstudy.teaching.teacher import Teacher, load_teacher
@@ -28,6 +29,22 @@ from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Practice made beforehand: shared by several methods, or another's (`methods`).
+
+    `made` is never changed. `seconds`: what making it took. `failure`: why nothing came of it.
+    `under`: the draft whose prompt the examples continue; None: the one to improve. `adapter`:
+    trained on instead of a fresh one.
+    """
+
+    made: Synthesis
+    seconds: float = 0.0
+    failure: str | None = None
+    under: Draft | None = None
+    adapter: Adapter | None = None
 
 
 class Improver:
@@ -83,8 +100,12 @@ class Improver:
             reply, call_format = toolcalls.read(generation.text, request.tools)
         return Draft(context, generation, grammar, reply, call_format, record.seconds)
 
-    def improve(self, draft: Draft) -> Answer:
-        """The cycle: the draft itself if the model is sure of it, else the practised answer."""
+    def improve(self, draft: Draft, practice: Callable[[Deadline], Given] | None = None) -> Answer:
+        """The cycle: the draft itself if the model is sure of it, else the practised answer.
+
+        Args:
+            practice: gives what to practise, if it comes to that, instead of synthesis.
+        """
         config = self.config
         record = _Record(dict(draft.seconds))
         if config.method == "base":
@@ -96,17 +117,22 @@ class Improver:
             if record.certainty.value >= self.threshold:
                 return self._done(record, draft, draft.reply)
             with record.stage("synthesis"):
-                synthesise(self.decoder, draft, config, self.teacher, deadline, record.synthesis)
-            with ExitStack() as practice:
+                given = practice(deadline) if practice else None
+                if given is None:
+                    into = record.synthesis
+                    synthesise(self.decoder, draft, config, self.teacher, deadline, into)
+            if given is not None:
+                record.take(given)
+            with ExitStack() as stack:
                 if config.method == "tt-icl":
                     context = self._in_context(draft, record)
                 else:
                     with record.stage("practice"):
-                        context = self._practise(practice, draft, deadline, record)
+                        context = self._practise(stack, draft, deadline, record, given)
                 with record.stage("answer"):
                     final = self._answer(context, draft, record, deadline)
                 with record.stage("reset"):
-                    practice.close()
+                    stack.close()
             record.practised = True
             return self._done(record, draft, final)
         except PracticeFailed as failure:
@@ -131,29 +157,36 @@ class Improver:
         )[0]
 
     def _practise(
-        self, stack: ExitStack, draft: Draft, deadline: Deadline, record: _Record
+        self,
+        stack: ExitStack,
+        draft: Draft,
+        deadline: Deadline,
+        record: _Record,
+        given: Given | None,
     ) -> Context:
         """Trains an adapter that stays attached until the stack closes."""
+        under = given.under if given and given.under else draft
         lessons, examples = [], []
         for example in record.synthesis.examples:
-            turn = self.model.turn(draft.context, example.messages, draft.call_format)
+            turn = self.model.turn(under.context, example.messages, under.call_format)
             if turn is None:
                 record.reject(example, "its prompt does not begin with the shared prefix")
                 continue
-            text = _answer_text(example, draft)
-            lessons.append(Lesson(turn, self.model.answer_ids(text, draft.context.thinking)))
+            text = _answer_text(example, under)
+            lessons.append(Lesson(turn, self.model.answer_ids(text, under.context.thinking)))
             examples.append(example)
         if not lessons:
             raise NoExamples("no practice example begins with the shared prefix")
         practice = stack.enter_context(
             practised(
                 self.model,
-                draft.context.prefix,
+                under.context.prefix,
                 lessons,
                 self.config.learning,
                 informative_loss=self.config.augmentation.informative_loss,
                 seed=self.config.seed,
                 deadline=deadline,
+                adapter=given.adapter if given else None,
             )
         )
         record.losses = practice.losses
@@ -255,6 +288,13 @@ class _Record:
             yield
         finally:
             self.seconds[name] = time.perf_counter() - start
+
+    def take(self, given: Given) -> None:
+        made = given.made
+        self.synthesis = Synthesis([*made.examples], [*made.rejected], [*made.notes])
+        self.seconds["synthesis"] = given.seconds
+        if given.failure is not None:
+            raise NoExamples(given.failure)
 
     def reject(self, example: Example, reason: str) -> None:
         self.synthesis.rejected.append(Rejected(example, reason))

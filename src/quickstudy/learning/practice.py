@@ -55,28 +55,35 @@ def practised(
     informative_loss: float,
     seed: int,
     deadline: Deadline,
+    adapter: Adapter | None = None,
 ) -> Iterator[Practice]:
     """Trains a fresh adapter on the lessons and keeps it attached inside the block.
+
+    Args:
+        adapter: trained on instead of a fresh one; it keeps what it learns.
 
     Raises:
         NoExamples: if the model already answers every lesson.
         PracticeDiverged: if a loss or a weight is not finite.
         BudgetSpent: if the deadline passes between two steps.
     """
-    generator = torch.Generator().manual_seed(seed)
     with _frozen(model.network):
-        adapter = Adapter(
-            model.network,
-            rank=config.rank,
-            alpha=config.alpha,
-            targets=config.targets,
-            generator=generator,
-        )
+        adapter = adapter or fresh_adapter(model, config, seed)
         with adapter.attached():
             losses, known = _train(
                 model, prefix, lessons, adapter, config, informative_loss, deadline
             )
             yield Practice(adapter, losses, known)
+
+
+def fresh_adapter(model: LanguageModel, config: LearningConfig, seed: int) -> Adapter:
+    return Adapter(
+        model.network,
+        rank=config.rank,
+        alpha=config.alpha,
+        targets=config.targets,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def _train(
@@ -92,7 +99,7 @@ def _train(
         adapter.parameters(), lr=config.learning_rate, weight_decay=0.0, foreach=True
     )
     size = config.batch_size or len(lessons)
-    rate = _schedule(optimizer, config, config.epochs * math.ceil(len(lessons) / size))
+    rate = schedule(optimizer, config, config.epochs * math.ceil(len(lessons) / size))
     losses: list[float] = []
     known: set[int] = set()
     steps = 0
@@ -130,7 +137,7 @@ def _train(
     return tuple(losses), tuple(sorted(known))
 
 
-def _schedule(
+def schedule(
     optimizer: torch.optim.Optimizer, config: LearningConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The learning rate over `steps` steps, as transformers' Trainer reads the same settings.
