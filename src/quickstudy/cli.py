@@ -229,6 +229,91 @@ def calibrate(
         )
 
 
+@app.command("eval")
+def evaluate(
+    benchmark: Annotated[
+        list[str],
+        typer.Option(
+            help="repeats; nexusraven, sealtool, toolalpaca, apibank (or apibank_l1, apibank_l2),"
+            " abstain"
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="the folder of the benchmarks' files")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="records and summary; a run that is there goes on")
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="repeats; base (always), base-unconstrained, repair, majority, icl, sft,"
+            " sft-single, tt-si, tt-si-paper, tt-d, tt-icl, other-request, certain-only, adapt-all,"
+            " no-synthesis, no-verification, no-reset, oracle; +repair after any"
+        ),
+    ] = None,
+    model: Model = "auto",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="seeded random rows of each benchmark (default: all)")
+    ] = None,
+    offset: Annotated[
+        int, typer.Option(min=0, help="passes over that many of them, for rows not used before")
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option(help="which rows; also of the methods, unless --set seed=N")
+    ] = 0,
+    teacher: Annotated[
+        str | None, typer.Option(help="who writes practice under tt-d: as in `answer`")
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="answers that majority draws (default: as many as tt-si's seconds buy)"
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="record scores of tool names and samples, to compare estimators later"
+        ),
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="also log the summary there; needs quickstudy[mlflow]"),
+    ] = None,
+    set_: Set = None,
+    config: ConfigFile = None,
+) -> None:
+    """Measure methods on benchmarks, paired and with intervals; resumes where it stopped."""
+    from quickstudy.evals.plan import Plan
+    from quickstudy.evals.progress import Progress
+    from quickstudy.evals.run import evaluate as run
+
+    if mlflow is not None:
+        from quickstudy.evals import tracking
+
+        tracking.check()  # before the hours of work, not after
+    plan = Plan(
+        model=model,
+        data=data,
+        out=folder,
+        benchmarks=benchmark,
+        methods=method or ["tt-si"],
+        limit=limit,
+        offset=offset,
+        seed=seed,
+        overrides=[*_teacher(teacher), *(set_ or ())],
+        file=config,
+        samples=samples,
+        probe=probe,
+    )
+    with Progress(err) as progress:
+        summary = run(plan, progress)
+    if mlflow is not None:
+        tracking.log(summary, folder, mlflow)
+    for name in summary.benchmarks:
+        out.print(terminal.summary_table(name, summary))
+    out.print(f"records and summary: {folder}", style="dim", highlight=False, soft_wrap=True)
+
+
 @app.command("config")
 def show_config() -> None:
     """Every setting, its default and its meaning."""

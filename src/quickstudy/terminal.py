@@ -16,6 +16,7 @@ from quickstudy.types import STAGES, Answer, ToolCall
 
 if TYPE_CHECKING:
     from quickstudy.awareness.reference import Calibration
+    from quickstudy.evals.records import Summary
 
 
 def told(calls: Iterable[ToolCall]) -> str:
@@ -120,6 +121,28 @@ def calibration_table(made: Calibration) -> Table:
     return table
 
 
+def summary_table(benchmark: str, summary: Summary) -> Table:
+    """One row a method of one benchmark: accuracy and paired gains with their intervals."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    best = summary.best_free[benchmark]
+    table.title = f"{benchmark}, {summary.model.name}"
+    table.caption = f"points, with 95% intervals; the best of what needs no training is {best}"
+    for heading in ("method", "n", "accuracy", "vs base", "fixed/broken", f"vs {best}", "s"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "method" else "right")
+    for name, method in summary.benchmarks[benchmark].items():
+        gain, free = method.delta_vs_base, method.delta_vs_best_free
+        table.add_row(
+            name,
+            str(method.n),
+            _points(method.accuracy, method.ci95),
+            _points(gain.mean, gain.ci95, sign="+") if gain else "",
+            f"{gain.fixed}/{gain.broken}" if gain else "",
+            _points(free.mean, free.ci95, sign="+") if free else "",
+            f"{method.seconds:.1f}",
+        )
+    return table
+
+
 def settings_table(settings: Iterable[tuple[str, Any, str]]) -> Table:
     table = Table(show_lines=False, pad_edge=False)
     for heading in ("setting", "default", "meaning"):
@@ -174,6 +197,14 @@ def file_faults(files: Iterable[Mapping[str, Any]], most: int = 3) -> Iterator[s
             yield f"{told['path']}, row {bad['row']}: {bad['error']}"
         if len(told["malformed"]) > most:
             yield f"{told['path']}: {len(told['malformed']) - most} more rows are malformed"
+
+
+def _points(mean: float | None, ci95: tuple[float, float] | None, sign: str = "") -> str:
+    """A share as points of a hundred: `+5.5 (1.0 to 10.0)`."""
+    if mean is None or ci95 is None:
+        return ""
+    low, high = (100 * limit for limit in ci95)
+    return f"{100 * mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def _reply(reply: Any) -> str:
