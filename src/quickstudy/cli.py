@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from quickstudy import catalog, reader, terminal
+from quickstudy import catalog, files, reader, terminal
 from quickstudy.config import Config, settings
 from quickstudy.errors import ConfigError, QuickstudyError, RequestError
 
@@ -143,7 +142,7 @@ def demo(
 ) -> None:
     """Watch the cycle on twelve requests that ship with quickstudy, and get a report."""
     from quickstudy.evals import demo as demonstration
-    from quickstudy.evals.report import write_report
+    from quickstudy.evals.demo_report import write_report
 
     # 135M parameters learn too little from four steps at the rate that suits larger models
     rate = ["learning.learning_rate=1e-3"] if model == catalog.EMBEDDED else []
@@ -204,7 +203,7 @@ def calibrate(
     rows = calibration.read_rows(_read(requests))
     if risk is not None and all(row.expected is None for row in rows):
         raise RequestError("--risk needs rows with the right calls: add `expected` to them")
-    _write(file, None)  # before the minutes of work, not after
+    files.check(file)  # before the minutes of work, not after
     improver = _improver(model, loaded)
     observed = [
         calibration.observe(improver.decoder, improver.draft(row.request), row.expected, loaded)
@@ -213,7 +212,7 @@ def calibrate(
     made = calibration.calibrate(
         observed, model=improver.model.name, config=loaded, trigger_rate=trigger_rate, risk=risk
     )
-    _write(file, made.dumps())
+    files.write(file, made.dumps())
     if as_json:
         _line(made.model_dump(mode="json", exclude={"margins"}))
         return
@@ -431,24 +430,6 @@ def _read(request: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else _no_text(error)
         raise RequestError(f"cannot read {request}: {reason}") from error
-
-
-def _write(file: Path, text: str | None) -> None:
-    """Writes the whole file or leaves it as it was; without text only tries whether it could."""
-    target = file.resolve()  # a link stays a link
-    half = target.with_name(f".{target.name}.part")
-    try:
-        if target.exists() and not target.is_file():
-            raise OSError(errno.EINVAL, "it is no ordinary file")
-        half.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(text or "", encoding="utf-8", newline="\n")
-        if text is not None:
-            half.replace(target)
-    except OSError as error:
-        raise QuickstudyError(f"cannot write {file}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)
 
 
 def _no_text(error: UnicodeDecodeError) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from quickstudy.evals.report import write_report
+from quickstudy.evals.demo_report import write_report
 from quickstudy.types import (
     Answer,
     Candidate,
@@ -176,8 +176,13 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "<script>alert(1)</script>" in page.text
     assert "{{ 7 * 7 }}" in page.text
-    source = resources.files("quickstudy.evals").joinpath("report.html.jinja").read_text("utf-8")
-    assert not re.search(r"\|\s*safe\b|autoescape", source)
+
+
+def test_no_template_lets_text_act() -> None:
+    templates = list((resources.files("quickstudy.evals") / "templates").iterdir())
+    assert templates
+    for template in templates:
+        assert not re.search(r"\|\s*safe\b|autoescape", template.read_text("utf-8"))
 
 
 def test_is_one_file_without_network(tmp_path: Path) -> None:

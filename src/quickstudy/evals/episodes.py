@@ -1,10 +1,6 @@
-"""A run as one HTML page: what was asked, what the model taught itself, what that cost.
+"""A recorded episode, ready to be shown: the lines of an answer, what was practised, what it cost.
 
-Reads the JSON lines a run wrote (`Answer.to_json`, and what the run knew besides: `request`,
-`expected`, `draft_correct`, `correct`) and never calls a model. The page is one file without
-scripts or network. All that a model or user wrote is hostile: it reaches the page only through
-Jinja's autoescaping, and the page's own content policy forbids scripts. Here the lines become
-`Row`s; `report.html.jinja` counts them and lays them out. A key that is missing is left out.
+Reads JSON that a run wrote, whatever wrote it: a key that is missing or null is left out.
 """
 
 from __future__ import annotations
@@ -14,12 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from importlib import resources
-from pathlib import Path
-from statistics import median
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from quickstudy.types import STAGES
 
@@ -85,44 +76,11 @@ class Row:
         return sum(self.seconds.values())
 
 
-def write_report(
-    lines: Sequence[Mapping[str, Any]],
-    path: Path,
-    *,
-    title: str,
-    model: str,
-    settings: Mapping[str, Any],
-    note: str = "",
-) -> None:
-    """Writes the page to `path`. Equal arguments give equal bytes: no clock, no chance."""
-    # always on: select_autoescape() would go by the template's name, which ends in .jinja
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(clock=_clock, median=median)
-    source = resources.files("quickstudy.evals").joinpath("report.html.jinja").read_text("utf-8")
-    page = environment.from_string(source).render(
-        title=title,
-        model=model,
-        settings=list(_flat(settings)),
-        note=note,
-        stages=STAGES,
-        rows=[_row(number, line) for number, line in enumerate(lines, 1)],
-    )
-    # a model can write half a surrogate pair, which UTF-8 has no bytes for
-    half = path.with_name(f".{path.name}.part")
-    try:
-        half.write_text(page.lstrip(), encoding="utf-8", errors="replace", newline="\n")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
-
-
-def _row(number: int, line: Mapping[str, Any]) -> Row:
+def row(number: int, line: Mapping[str, Any]) -> Row:
     episode = line.get("episode") or {}
     seconds = episode.get("seconds") or {}
     certainty, error = episode.get("certainty"), line.get("error")
-    draft, final = _marked(_reply(episode.get("draft") or {}), _reply(line))
+    draft, final = marked(_reply(episode.get("draft") or {}), _reply(line))
     expected = line.get("expected")
     return Row(
         number=number,
@@ -181,7 +139,7 @@ def _calls(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"  {name}: {json.dumps(value, ensure_ascii=False, default=str)}"
 
 
-def _marked(before: list[str], after: list[str]) -> tuple[Lines, Lines]:
+def marked(before: list[str], after: list[str]) -> tuple[Lines, Lines]:
     """Both sides, each line marked if the other side lacks it."""
     blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
     kept = {block.a + i for block in blocks for i in range(block.size)}
@@ -190,19 +148,3 @@ def _marked(before: list[str], after: list[str]) -> tuple[Lines, Lines]:
         tuple((text, i not in kept) for i, text in enumerate(before)),
         tuple((text, i not in same) for i, text in enumerate(after)),
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by dotted name, as `learning.rank`."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            yield f"{prefix}{name}", text
-
-
-def _clock(seconds: float) -> str:
-    if 0 < seconds < 0.01:
-        return "<0.01 s"
-    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
