@@ -30,9 +30,7 @@ def test_half_a_character_is_written_as_a_question_mark(tmp_path: Path) -> None:
     assert (tmp_path / "text").read_text() == "half ?"
 
 
-def test_a_fault_leaves_the_file_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "text"
     path.write_text("old")
 

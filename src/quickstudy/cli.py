@@ -170,6 +170,39 @@ def demo(
 
 
 @app.command()
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            help="what `quickstudy eval --out` was given; several are told side by side",
+        ),
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="the page to write (default: report.html in the first folder)"),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="print the headline tables instead")
+    ] = False,
+) -> None:
+    """Tell what runs of `quickstudy eval` have shown, as one HTML page; no model is called."""
+    if markdown and file is not None:
+        raise typer.BadParameter("--markdown and --out exclude each other")
+    from quickstudy.evals import markdown as tables
+    from quickstudy.evals import report as pages
+    from quickstudy.evals import results
+
+    runs = results.read(folders)
+    if markdown:
+        print(tables.tables(runs), end="")
+        return
+    file = file or folders[0] / "report.html"
+    pages.write_report(runs, file)
+    out.print(f"open {file}", style="bold", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def calibrate(
     requests: Annotated[
         str,

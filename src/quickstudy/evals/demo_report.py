@@ -30,17 +30,17 @@ def write_report(
         "demo.html.jinja",
         title=title,
         model=model,
-        settings=list(_flat(settings)),
+        settings=list(flat(settings)),
         note=note,
         rows=[episodes.row(number, line) for number, line in enumerate(lines, 1)],
     )
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Settings by dotted name, as `learning.rank`."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
             yield f"{prefix}{name}", text

@@ -96,7 +96,7 @@ def row(number: int, line: Mapping[str, Any]) -> Row:
         repaired=tuple(map(str, episode.get("repaired") or ())),
         draft=draft,
         final=final,
-        expected=None if expected is None else tuple((s, False) for s in _calls(expected)),
+        expected=None if expected is None else tuple((s, False) for s in calls(expected)),
         draft_correct=line.get("draft_correct"),
         correct=line.get("correct"),
         rivals=_rivals(episode.get("candidates") or ()),
@@ -128,14 +128,17 @@ def _rivals(candidates: Sequence[Mapping[str, Any]]) -> tuple[Rival, ...]:
 
 
 def _reply(raw: Mapping[str, Any]) -> list[str]:
-    return [*str(raw.get("content") or "").splitlines(), *_calls(raw.get("tool_calls") or ())]
+    return [*str(raw.get("content") or "").splitlines(), *calls(raw.get("tool_calls") or ())]
 
 
-def _calls(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def calls(raw: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A call as lines, one an argument, in name order: the order they were said in says nothing."""
-    for call in calls:
+    for call in raw:
         yield str(call.get("name") or "?")
-        for name, value in sorted((call.get("arguments") or {}).items()):
+        arguments = call.get("arguments") or {}
+        if not isinstance(arguments, Mapping):
+            arguments = {"arguments": arguments}
+        for name, value in sorted(arguments.items()):
             yield f"  {name}: {json.dumps(value, ensure_ascii=False, default=str)}"
 
 
