@@ -10,15 +10,17 @@ from pathlib import Path
 from quickstudy.errors import QuickstudyError
 
 
-def write(path: Path, text: str) -> None:
-    """Writes `text`, or leaves the file as it was; folders that are missing are made.
+def write(path: Path, content: str | bytes) -> None:
+    """Writes `content`, or leaves the file as it was; folders that are missing are made.
 
     Raises:
         QuickstudyError: if it cannot be written.
     """
     with _beside(path) as (half, target):
-        # a model can write half a surrogate pair, which UTF-8 has no bytes for
-        half.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        if isinstance(content, str):
+            # a model can write half a surrogate pair, which UTF-8 has no bytes for
+            content = content.encode("utf-8", "replace")
+        half.write_bytes(content)
         half.replace(target)
 
 

@@ -7,7 +7,6 @@ results were made with, byte for byte, or it is not kept.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any, Literal
 
 import httpx2
 
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, QuickstudyError
 from quickstudy.evals.benchmarks import BENCHMARKS, FILES, DataFile
 from quickstudy.evals.benchmarks.benchmark import Malformed, parse_rows, read_rows
+from quickstudy.files import write
 
 State = Literal["good", "missing", "changed", "malformed"]
 MOST_BYTES = 32 << 20  # of one download; the largest has 4 MB
@@ -130,9 +130,9 @@ def fetch(
                 continue
             try:
                 content = _content(client, folder, file)
-                _write(folder / file.path, content)
+                write(folder / file.path, content)
                 tell(f"fetched {file.path}: {len(content):,} bytes, {file.rows} rows")
-            except DataError as error:
+            except QuickstudyError as error:
                 failed[file.path] = str(error)
     return failed
 
@@ -172,15 +172,3 @@ def _download(client: httpx2.Client, url: str) -> bytes:
         what = str(error) or type(error).__name__
         raise DataError(f"cannot fetch {url}: {what}") from error
     return bytes(content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes the whole file or none."""
-    half = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(content)
-        os.replace(half, path)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quickstudy import jsonlines
+from quickstudy import files, jsonlines
 from quickstudy.errors import ConfigError
 from quickstudy.evals import provenance
 from quickstudy.evals.benchmarks import BENCHMARKS
@@ -62,7 +62,7 @@ class Ledger:
         tasks = {name: {task.id: task for task in BENCHMARKS[name].load(data)} for name in names}
         done = [r for r in self.records.values() if r.method in self.run.settings]
         summary = summarise(self.run, done, tasks, BENCHMARKS)
-        _write(self.out / "summary.json", summary.model_dump_json(indent=1))
+        files.write(self.out / "summary.json", summary.model_dump_json(indent=1) + "\n")
         return summary
 
     def _merged(self, now: Run) -> Run:
@@ -89,7 +89,7 @@ class Ledger:
         )
 
     def _save(self) -> None:
-        _write(self.out / "run.json", self.run.model_dump_json(indent=1))
+        files.write(self.out / "run.json", self.run.model_dump_json(indent=1) + "\n")
 
 
 def _differences(before: Run, now: Run) -> list[tuple[str, Any, Any]]:
@@ -117,10 +117,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _write(path: Path, text: str) -> None:
-    """The whole file or the old one: a kill leaves no half."""
-    half = path.with_name(f".{path.name}.part")
-    half.write_text(text + "\n", encoding="utf-8")
-    half.replace(path)
