@@ -57,7 +57,7 @@ def taught(steps: int = 60) -> LanguageModel:
     """The tiny model after some steps on one request: it answers with a call, not with noise."""
     tiny = tiny_model()
     network = tiny.network
-    request = Request.parse("Light to 40", [_openai(LIGHT)])
+    request = Request.parse("Light to 40", [openai_tool(LIGHT)])
     call = ToolCall("set_light", {"level": 40})
     answer = tiny.answer_ids(toolcalls.write([call], "json", request.tools))
     prompt = tiny.render(request.messages, request.tools)
@@ -86,7 +86,7 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def _openai(tool: Mapping[str, Any]) -> dict[str, Any]:
+def openai_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     level = {k: v for k, v in tool["parameters"]["level"].items() if k != "required"}
     return {
         "name": tool["name"],

@@ -17,13 +17,13 @@ from quickstudy.decoding import Decoder
 from quickstudy.errors import ConfigError
 from quickstudy.evals.task import parse as read_row
 from quickstudy.improve import Given
-from quickstudy.learning.lora import Adapter
+from quickstudy.learning.lora import AdapterBank
 from quickstudy.methods import RECIPES, Item, Outcome, Workbench, parse
 from quickstudy.methods.book import PracticeBook
 from quickstudy.methods.cycle import NoReset
 from quickstudy.methods.supervised import Supervised
 from quickstudy.methods.voting import Majority
-from quickstudy.model import LanguageModel
+from quickstudy.model import LanguageModel, PrefixCache
 from quickstudy.teaching.teacher import LocalTeacher
 from quickstudy.types import Example, Rejected, ToolCall
 
@@ -197,6 +197,13 @@ class TestWhatIsPractised:
         assert "Spot to 71" not in [example.user_text for example in told.examples]
 
 
+def test_a_prefix_that_is_there_already_costs_as_if_it_were_not(bench: Workbench) -> None:
+    base = answered(bench, "base").answer.episode.seconds
+    plain = answered(bench, "base-unconstrained").answer.episode.seconds
+    assert plain["prefill"] == base["prefill"]
+    assert plain["draft"] != base["draft"]
+
+
 class TestGates:
     def test_certain_only_practises_where_tt_si_does_not(self, bench: Workbench) -> None:
         for threshold in ("1.01", "0"):
@@ -295,7 +302,35 @@ class TestNoReset:
             assert torch.equal(_adapter(resumed).b[name], b)
             assert not torch.equal(after_two[name], b)
 
+    def test_an_item_that_failed_leaves_no_gap(self, bench: Workbench) -> None:
+        """After a kill it goes on from the nearest item that has an adapter."""
+        settings = config("no-reset", "learning.learning_rate=1e-2")
+        first = NoReset(bench, settings)
+        first.answer(bench.items[0])
+        kept = {name: b.clone() for name, b in _adapter(first).b.items()}
+        resumed = NoReset(bench, settings)
+        resumed.answer(bench.items[2])  # the second item failed
+        again = NoReset(bench, settings)
+        again.answer(bench.items[2])
+        for name, b in _adapter(again).b.items():
+            assert torch.equal(_adapter(resumed).b[name], b)
+            assert not torch.equal(kept[name], b)
 
-def _adapter(method: NoReset) -> Adapter:
+    @pytest.mark.parametrize("mode", ["activated", "full"])
+    def test_no_other_method_meets_its_adapter(self, bench: Workbench, mode: str) -> None:
+        """Prefixes are kept for all methods: those of the network without an adapter."""
+        bench.model.prefixes = PrefixCache(4096)
+        fast = ("learning.learning_rate=3e-2", "learning.epochs=4", f"learning.mode={mode}")
+        method = NoReset(bench, config("no-reset", *fast))
+        for item in bench.items:
+            method.answer(item)
+        context = bench.model.prefill(bench.items[-1].request)
+        bench.model.prefixes = PrefixCache(0)
+        plain = bench.model.prefill(bench.items[-1].request)
+        for layer, own in zip(context.prefix.cache.layers, plain.prefix.cache.layers, strict=True):
+            assert torch.equal(layer.keys, own.keys)
+
+
+def _adapter(method: NoReset) -> AdapterBank:
     assert method.adapter is not None
     return method.adapter
