@@ -227,7 +227,7 @@ class TestTrain:
         assert {len(task.gold) for task in train.single(folder)} == {1}
 
 
-DATA = Path(os.environ.get("QUICKSTUDY_DATA", "no folder is named"))
+DATA = Path(os.environ.get("BENCHMARK_DATA", "no folder is named"))
 
 
 UNSCORED = {"toolalpaca": 8, "apibank": 14, "apibank_l1": 8, "apibank_l2": 6, "nexusraven": 1}
@@ -236,7 +236,7 @@ VERBATIM = {"sealtool": 0.898, "nexusraven": 0.594, "apibank_l1": 0.589, "apiban
 HAMMER = {"sealtool": 515 / 492, "toolalpaca": 1.0704, "apibank": 1.0061}
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="QUICKSTUDY_DATA names no folder of benchmark data")
+@pytest.mark.skipif(not DATA.is_dir(), reason="BENCHMARK_DATA names no folder of benchmark data")
 class TestRealData:
     @every_benchmark
     def test_perfect_is_exactly_one(self, name: str) -> None:

@@ -228,27 +228,25 @@ class TestResume:
             evaluate(replace(plan, limit=1, methods=["repair"]), progress, meanwhile)
 
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
-    def test_kill_9(self, plan: Plan, model: LanguageModel) -> None:
-        """Killed twice, somewhere: no item is lost, none is done twice, all is as without."""
+    def test_kill_9(self, plan: Plan, model: LanguageModel, whole: Plan) -> None:
+        """Killed somewhere: no item is lost, none is done twice, all is as without."""
         start = "from quickstudy.cli import main; main()"
         command = [sys.executable, "-c", start, "eval", *_arguments(plan)]
-        for least in (3, 12):
-            process = subprocess.Popen(
-                command, env=os.environ | _environment(), stderr=subprocess.PIPE
-            )
-            try:
-                _wait(plan.out / "records.jsonl", least, process)
-            finally:
-                process.send_signal(signal.SIGKILL)
-                _, complaint = process.communicate()
-            assert process.returncode == -signal.SIGKILL, complaint
+        process = subprocess.Popen(command, env=os.environ | _environment(), stderr=subprocess.PIPE)
+        try:
+            _wait(plan.out / "records.jsonl", 12, process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            _, complaint = process.communicate()
+        assert process.returncode == -signal.SIGKILL, complaint
         survived = (plan.out / "records.jsonl").read_bytes().rpartition(b"\n")[0]
         assert len(survived.splitlines()) < 5 * 7
         run(plan, model)
         assert (plan.out / "records.jsonl").read_bytes().startswith(survived)
-        unbroken = replace(plan, out=plan.out.with_name("unbroken"))
-        run(unbroken, model)
-        assert answers(plan) == answers(unbroken)
+        assert len(lines(plan)) == 5 * 7
+        for ours, theirs in zip(answers(plan), answers(whole), strict=True):
+            del ours["draft"], theirs["draft"]  # the other run has probed it
+            assert ours == theirs
 
 
 class TestFaults:
