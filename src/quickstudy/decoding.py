@@ -138,6 +138,7 @@ class Decoder:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self._vocabulary: LLTokenizer | None = None
+        self._dialogues: dict[tuple[int, ...], Prefix] = {}
 
     @property
     def vocabulary(self) -> LLTokenizer:
@@ -148,6 +149,13 @@ class Decoder:
                 eos_token=sorted(self.model.eos_ids),
             )
         return self._vocabulary
+
+    def shared_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        """What prompts of one kind begin with, run once for all requests to come."""
+        ids = self.model.shared(prompts)
+        if ids not in self._dialogues:
+            self._dialogues[ids] = self.model.run(ids)
+        return self._dialogues[ids]
 
     def refusal(self, grammar: Grammar) -> str:
         """Why the grammar engine cannot decode under a grammar; empty if it can."""

@@ -7,8 +7,9 @@ the network itself runs, so that no architecture's way of making it is written a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.model import LanguageModel, Start
+
+# settings of networks that do more to the logits than multiply by the output matrix
+_LOGITS_CHANGED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+_taking: ContextVar[bool] = ContextVar("taking", default=False)
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ def divisible(model: LanguageModel) -> bool:
     """Whether the network is of the usual build: layers, a norm, a plain output matrix."""
     network = model.network
     decoder = network.get_decoder()
-    softened = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
+    config = network.config.get_text_config()
     return (
-        softened is None
+        not any(getattr(config, name, None) for name in _LOGITS_CHANGED)
         and isinstance(getattr(decoder, "layers", None), nn.ModuleList)
         and isinstance(getattr(decoder, "norm", None), nn.Module)
         and isinstance(network.get_output_embeddings(), nn.Linear)
@@ -73,18 +78,25 @@ def upper(model: LanguageModel, halfway: Halfway, rows: Sequence[int]) -> Tensor
 
 @contextmanager
 def _taking_down(layers: Sequence[nn.Module]) -> Iterator[list[dict[str, Any]]]:
-    """Inside, the layers hand on what they get, and it is taken down."""
+    """Inside, the layers hand on what they get in this thread, and it is taken down."""
     handed: list[dict[str, Any]] = []
 
-    def take_down(hidden: Tensor, **more: Any) -> Tensor:
-        handed.append({"hidden": hidden, **more})
-        return hidden
+    def handing_on(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def take_down(hidden: Tensor, **more: Any) -> Any:
+            if not _taking.get():
+                return forward(hidden, **more)
+            handed.append({"hidden": hidden, **more})
+            return hidden
 
+        return take_down
+
+    token = _taking.set(True)
     try:
         for layer in layers:
-            layer.forward = take_down
+            layer.forward = handing_on(layer.forward)
         yield handed
     finally:
+        _taking.reset(token)
         for layer in layers:
             layer.__dict__.pop("forward", None)
 

@@ -96,11 +96,14 @@ class Improver:
         """Answers several requests, `at_once` side by side: one pass serves a token of each.
 
         Each gets its own adapter, and the answer that it would get alone. The seconds in the
-        episodes are those of the batch that a request was part of.
+        episodes are those of the batch that a request was part of, and the batch gives up
+        practice when the first of its requests has spent its time budget.
 
         Raises:
             RequestError: as `answer`, before anything is decoded.
         """
+        for request in requests:
+            self.model.prompt(request, self.config.decoding.thinking)
         answers: list[Answer] = []
         for first in range(0, len(requests), at_once):
             answers += self.improve_many(self.draft_many(requests[first : first + at_once]))
@@ -175,7 +178,7 @@ class Improver:
         """Inside, the network answers each case with what it has practised for it."""
         if self.config.method == "tt-icl":
             for case in cases:
-                with _safely([case], "practice"):
+                with _safely([case], "answer"):  # nothing is trained: it is read with the answer
                     case.context = self._in_context(case)
             yield [case for case in cases if case.fallback is None]
             return

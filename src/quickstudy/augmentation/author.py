@@ -54,12 +54,17 @@ class OwnWriter:
         max_new_tokens: int,
         stop: str | None = "\n",
     ) -> list[str]:
+        model = self.decoder.model
+        prompts = [model.render(messages, ()) for messages in dialogues]
+        # the dialogue before what is asked is always the same
+        another = model.render([*dialogues[0][:-1], Message("user", "?")], ())
+        prefix = self.decoder.shared_prefix([*prompts, another])
         asks = [
-            Ask(self.decoder.model.render(messages, ()), value_grammar(schema) if schema else None)
-            for messages, schema in zip(dialogues, schemas, strict=True)
+            Ask(prompt[len(prefix.ids) :], value_grammar(schema) if schema else None)
+            for prompt, schema in zip(prompts, schemas, strict=True)
         ]
         written = self.decoder.decode(
-            None,
+            prefix,
             asks,
             max_new_tokens=max_new_tokens,
             deadline=self.deadline,
@@ -84,7 +89,7 @@ class Author:
             dialogues.append(dialogue("values", name=name, description=described, value=value))
         lines = self._write(dialogues, [None] * len(asks), max_new_tokens=24)
         return [
-            [part for piece in line.split(";")[:-1] or [line] if (part := piece.strip(' ."'))]
+            [part for piece in _whole(line.split(";")) if (part := piece.strip(' ."'))]
             for line in lines
         ]
 
@@ -127,6 +132,11 @@ class Author:
         max_new_tokens: int,
     ) -> list[str]:
         return self.writer.write(dialogues, schemas, max_new_tokens) if dialogues else []
+
+
+def _whole(pieces: list[str]) -> list[str]:
+    """Without the last one if it may have been cut off; the only one stays."""
+    return pieces if pieces[-1].rstrip().endswith(".") else pieces[:-1] or pieces
 
 
 def _told(call: ToolCall, tools: Mapping[str, Tool]) -> str:

@@ -51,7 +51,7 @@ class Study:
 
 @dataclass
 class Practice:
-    """What practice did to one adapter. `losses` (nats a token) are told before each step.
+    """What practice did to one adapter. `losses` (nats a token, finite) are told before each step.
 
     `known` are the indices of lessons whose loss was below `informative_loss` when they were
     first met: they were left out. `failure`: why the adapter is not to be used.
@@ -237,11 +237,11 @@ class _Learner:
             each = each[torch.tensor(new, device=each.device)]
         loss = each.mean()
         value = loss.item()
-        self.practice.losses.append(value)
         if not math.isfinite(value):
             told = f"the practice loss is {value} at step {self.steps + 1}"
             self.practice.failure = PracticeDiverged(told)
             return None
+        self.practice.losses.append(value)
         self._learnt = self._learnt and value < self.config.stop_loss
         return loss
 
