@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from taught import QUICK, ROWS, TRAINING, row, taught
+from taught import LIGHT, QUICK, ROWS, TRAINING, row, taught
 
+from quickstudy import toolcalls
 from quickstudy.augmentation.synthesis import Synthesis
 from quickstudy.config import Config
-from quickstudy.decoding import Decoder
+from quickstudy.decoding import Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError
 from quickstudy.evals.task import parse as read_row
 from quickstudy.improve import Given
 from quickstudy.learning.lora import AdapterBank
+from quickstudy.learning.practice import Lesson, practised
 from quickstudy.methods import RECIPES, Item, Outcome, Workbench, parse
 from quickstudy.methods.book import PracticeBook
 from quickstudy.methods.cycle import NoReset
@@ -156,6 +158,15 @@ class TestWhatIsPractised:
         own = [e.user_text for e in answered(bench, "tt-si", number=2).answer.episode.examples]
         assert [e.user_text for e in told.answer.episode.examples] == own
 
+    def test_other_request_practises_under_its_own_tools(self, bench: Workbench) -> None:
+        fan = {**row("Fan to 40"), "tools": [{**LIGHT, "name": "set_fan"}]}
+        fan["answers"] = [{"name": "set_fan", "arguments": {"level": 40}}]
+        bench.items = items([fan, row("Light to 40")])
+        told = answered(bench, "other-request", number=1).answer
+        assert told.episode.practised
+        assert {call.name for e in told.episode.examples for call in e.tool_calls} == {"set_fan"}
+        assert [call.name for call in told.tool_calls] == ["set_light"]
+
     def test_no_synthesis_practises_the_request_itself(self, bench: Workbench) -> None:
         told = answered(bench, "no-synthesis").answer.episode
         (example,) = told.examples
@@ -238,6 +249,18 @@ class TestMajority:
         (candidate,) = told.answer.episode.candidates
         assert candidate.log_prob == 0
 
+    @pytest.mark.parametrize(("others", "level"), [(3, 52), (1, 40)])
+    def test_a_tie_is_the_drafts(self, bench: Workbench, others: int, level: int) -> None:
+        class Polled(Majority):
+            def draw(self, draft: Draft, count: int) -> list[Generation]:
+                said = draft.generation
+                other = replace(said, text=said.text.replace("40", "52"))
+                cut_off = replace(other, finished=False)  # has no vote
+                return [other] * others + [cut_off] * 5
+
+        told = Polled(bench, config("majority")).answer(bench.items[0])
+        assert told.answer.tool_calls == (ToolCall("set_light", {"level": level}),)
+
     def test_a_sure_draft_is_not_voted_on(self, bench: Workbench) -> None:
         told = answered(bench, "majority", "awareness.threshold=0")
         assert (told.samples, told.triggered) == ((), False)
@@ -279,6 +302,39 @@ class TestSupervised:
         told = answered(bench, "oracle", *learning, number=0)
         assert told.answer.tool_calls == bench.items[0].gold
         assert answered(bench, "base", number=0).answer.tool_calls != bench.items[0].gold
+
+    def test_its_steps_are_those_of_practice(self, bench: Workbench) -> None:
+        """On one row alone, practice that drops nothing and stops nowhere is the reference."""
+        bench.items = bench.items[3:4]
+        plain = ("learning.schedule=constant", "learning.warmup=0", "learning.learning_rate=1e-2")
+        settings = config("oracle", "learning.epochs=4", *plain)
+        method = parse("oracle").recipe.make(bench, settings)
+        assert isinstance(method, Supervised)
+        (item,) = bench.items
+        context = bench.model.prefill(item.request)
+        text = toolcalls.write(item.gold, "json", item.request.tools)
+        lesson = Lesson(context.turn, bench.model.answer_ids(text))
+        with practised(
+            bench.model,
+            context.prefix,
+            [lesson],
+            settings.learning,
+            informative_loss=0,
+            seed=0,
+            deadline=Deadline(),
+        ) as reference:
+            assert method.training.losses == pytest.approx(reference.losses, abs=2e-4)
+        assert len(reference.losses) == 4
+
+    def test_it_learns_in_bfloat16(self, bench: Workbench) -> None:
+        """There the network computes with a copy of the adapter."""
+        bench.model = taught()
+        bench.model.network.to(torch.bfloat16)
+        bench.decoder = Decoder(bench.model)
+        fast = ("learning.epochs=4", "learning.learning_rate=1e-2")
+        method = parse("oracle").recipe.make(bench, config("oracle", *fast))
+        assert isinstance(method, Supervised)
+        assert method.training.losses[-1] < 0.9 * method.training.losses[0]
 
     def test_rows_that_cannot_be_read_are_told(self, bench: Workbench) -> None:
         bench.training = list
