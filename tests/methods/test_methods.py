@@ -166,6 +166,7 @@ class TestWhatIsPractised:
         assert told.episode.practised
         assert {call.name for e in told.episode.examples for call in e.tool_calls} == {"set_fan"}
         assert [call.name for call in told.tool_calls] == ["set_light"]
+        assert told.episode.losses == answered(bench, "tt-si", number=0).answer.episode.losses
 
     def test_no_synthesis_practises_the_request_itself(self, bench: Workbench) -> None:
         told = answered(bench, "no-synthesis").answer.episode
@@ -357,6 +358,11 @@ class TestNoReset:
         for name, b in _adapter(whole).b.items():
             assert torch.equal(_adapter(resumed).b[name], b)
             assert not torch.equal(after_two[name], b)
+        later = NoReset(bench, settings)  # as after a kill between two items
+        later.answer(bench.items[3])
+        whole.answer(bench.items[3])
+        for name, b in _adapter(whole).b.items():
+            assert torch.equal(_adapter(later).b[name], b)
 
     def test_an_item_that_failed_leaves_no_gap(self, bench: Workbench) -> None:
         """After a kill it goes on from the nearest item that has an adapter."""
@@ -375,16 +381,20 @@ class TestNoReset:
     @pytest.mark.parametrize("mode", ["activated", "full"])
     def test_no_other_method_meets_its_adapter(self, bench: Workbench, mode: str) -> None:
         """Prefixes are kept for all methods: those of the network without an adapter."""
-        bench.model.prefixes = PrefixCache(4096)
         fast = ("learning.learning_rate=3e-2", "learning.epochs=4", f"learning.mode={mode}")
-        method = NoReset(bench, config("no-reset", *fast))
-        for item in bench.items:
-            method.answer(item)
-        context = bench.model.prefill(bench.items[-1].request)
-        bench.model.prefixes = PrefixCache(0)
-        plain = bench.model.prefill(bench.items[-1].request)
-        for layer, own in zip(context.prefix.cache.layers, plain.prefix.cache.layers, strict=True):
-            assert torch.equal(layer.keys, own.keys)
+        folder, drafted = bench.folder, []
+        for size in (4096, 0):
+            bench.model.prefixes, bench.folder = PrefixCache(size), folder / str(size)
+            method = NoReset(bench, config("no-reset", *fast))
+            outcomes = [method.answer(item) for item in bench.items]
+            drafted.append([o.draft.generation.log_prob for o in outcomes if o.draft])
+            prefix = bench.model.prefill(bench.items[-1].request).prefix
+            keys = [layer.keys for layer in prefix.cache.layers]
+            if size:
+                kept = keys
+        assert all(map(torch.equal, kept, keys))
+        assert drafted[0] == drafted[1]
+        assert drafted[0][0] != drafted[0][1]  # one question, and the adapter in between
 
 
 def _adapter(method: NoReset) -> AdapterBank:
