@@ -213,3 +213,15 @@ class TestPasses:
         for seen in watched.seen[1:]:
             assert seen is not None
             assert bool(seen.all()), "cut off, not hidden"
+
+    def test_so_does_one_that_outlives_another(self, watched: Watched) -> None:
+        """A row that has ended has no say in what is cut off."""
+        wrong = [t for token in ANSWERS[0] for t in (token, 7)]
+        first = Grammar('start: "a"')
+        run(watched, [Ask(TURNS[1], first), Ask(TURNS[0], likely=[*ANSWERS[0][:2], *wrong])])
+        assert len(watched.seen) > 5
+        for seen in watched.seen[2:]:
+            assert seen is not None
+            assert bool(seen[1, -1]), (
+                "the last thing the running row has seen is a token of its own"
+            )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import pytest
@@ -15,7 +17,7 @@ from quickstudy.config import LearningConfig
 from quickstudy.learning import practice
 from quickstudy.learning.lora import AdapterBank
 from quickstudy.learning.practice import Lesson, Losses, Study, lesson_losses
-from quickstudy.model import LanguageModel, Prefix
+from quickstudy.model import LanguageModel, Prefix, start
 
 
 @cache
@@ -133,6 +135,13 @@ def test_with_and_without_a_prefix(mode: str) -> None:
         assert_same(model, studies, [0], 0.5, mode)
 
 
+def mock_error(told: str) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise TypeError(told)
+
+    return fail
+
+
 class TestIndivisible:
     """Such a network practises by plain passes."""
 
@@ -141,17 +150,30 @@ class TestIndivisible:
             network("llama", FAMILIES["llama"].tokenizer()), FAMILIES["llama"].tokenizer(), "odd"
         )
 
-    @pytest.mark.parametrize("odd", ["bias", "softcapping", "scaling", "norm"])
-    def test_takes_the_reference_path(self, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_usual_build_is_tried_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = self.model()
         assert halves.divisible(model)
+        monkeypatch.setattr(halves, "lower", lambda *_: pytest.fail("tried again"))
+        assert halves.divisible(model)
+
+    @pytest.mark.parametrize("odd", ["bias", "scaling", "raises", "norm"])
+    def test_takes_the_reference_path(self, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = self.model()
         head = model.network.get_output_embeddings()
         if odd == "bias":
             head.bias = torch.nn.Parameter(torch.ones(head.out_features), requires_grad=False)
-        elif odd == "softcapping":
-            model.network.config.final_logit_softcapping = 30.0
-        elif odd == "scaling":
-            model.network.config.logits_scaling = 8.0
+        elif odd == "scaling":  # as Granite's logits_scaling: the network itself does more
+            forward = model.network.forward
+
+            def scaled(*args: object, **more: object) -> object:
+                output = forward(*args, **more)
+                output.logits = output.logits / 1.2
+                return output
+
+            monkeypatch.setattr(model.network, "forward", scaled)
+        elif odd == "raises":
+            broken = mock_error("an unusual layer")
+            monkeypatch.setattr(halves, "upper", broken)
         else:
             model.network.get_decoder().final_norm = model.network.get_decoder().norm
             monkeypatch.setattr(type(model.network.get_decoder()), "norm", None, raising=False)
@@ -179,6 +201,19 @@ class TestTakingDown:
             raise KeyboardInterrupt
         assert not any("forward" in vars(layer) for layer in layers)
         assert torch.equal(tiny.network(torch.tensor([[1, 2]]), use_cache=False).logits, before)
+
+    def test_two_threads_at_once(self, tiny: LanguageModel) -> None:
+        """Each gets what its own pass hands to the layers."""
+
+        def taken(ids: list[int]) -> Tensor:
+            return halves.lower(tiny, start([tiny.empty_prefix()]), [ids], 1).hidden
+
+        texts = [[n, n + 1, n + 2] for n in range(1, 21)]
+        alone = [taken(ids) for ids in texts]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(taken, texts))
+        for one, other in zip(alone, together, strict=True):
+            assert torch.equal(one, other)
 
     def test_another_thread_computes_with_the_whole_network(self, tiny: LanguageModel) -> None:
         def logits() -> Tensor:

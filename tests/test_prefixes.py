@@ -9,6 +9,7 @@ from torch import Tensor
 
 from quickstudy.config import Config
 from quickstudy.improve import Improver
+from quickstudy.learning.lora import AdapterBank
 from quickstudy.model import LanguageModel, Prefix, PrefixCache, start
 from quickstudy.types import Request
 
@@ -88,10 +89,19 @@ class TestPrefill:
     def test_under_an_adapter_neither_taken_nor_kept(self, tiny: LanguageModel) -> None:
         model = keeping(tiny)
         asked = Request.parse("Light!", tools("light"))
-        alone = model.prefill(asked, remember=False)
+        bank = AdapterBank(
+            model.network,
+            rank=2,
+            alpha=4,
+            targets="attention",
+            generators=[torch.Generator()],
+        )
+        with bank.attached():
+            alone = model.prefill(asked)
         first = model.prefill(asked)
         assert first.prefix is not alone.prefix, "it was not kept"
-        assert model.prefill(asked, remember=False).prefix is not first.prefix
+        with bank.attached():
+            assert model.prefill(asked).prefix is not first.prefix
         assert model.prefill(asked).prefix is first.prefix
 
     @pytest.mark.parametrize("mode", ["activated", "full"])

@@ -93,15 +93,17 @@ class Improver:
         return self.improve(self.draft(request))
 
     def answer_many(self, requests: Sequence[Request], at_once: int = 8) -> list[Answer]:
-        """Answers several requests, `at_once` side by side: one pass serves a token of each.
+        """Answers several requests, `at_once` side by side: decoded and trained in one pass.
 
-        Each gets its own adapter, and the answer that it would get alone. The seconds in the
-        episodes are those of the batch that a request was part of, and the batch gives up
+        Each gets its own adapter, and in exact arithmetic the answer that it would get alone. The
+        seconds of what is done together are those of the batch, and the batch gives up
         practice when the first of its requests has spent its time budget.
 
         Raises:
             RequestError: as `answer`, before anything is decoded.
         """
+        if at_once < 1:
+            raise ValueError(f"at_once is {at_once}; one request at a time is the least")
         for request in requests:
             self.model.prompt(request, self.config.decoding.thinking)
         answers: list[Answer] = []
@@ -234,9 +236,7 @@ class Improver:
                 if self.config.learning.mode == "full":  # the adapter must see the prefix as well
                     bank.assign([number])
                     context = case.draft.context
-                    case.context = self.model.prefill(
-                        context.request, context.thinking, remember=False
-                    )
+                    case.context = self.model.prefill(context.request, context.thinking)
         bank.assign([case.adapter for case in students if case.fallback is None])
 
     def _lessons(self, case: _Case) -> list[Lesson]:
@@ -297,6 +297,7 @@ class Improver:
                     self._grammar(case.context.request, case.draft.call_format),
                     # most of the draft stays
                     likely=(*case.draft.generation.ids, *case.draft.context.turn),
+                    opens=True,
                 )
                 for case in cases
             ]

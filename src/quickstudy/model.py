@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +30,9 @@ from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
 from quickstudy.toolcalls import CallFormat, ReasoningStart
 from quickstudy.types import Message, Request, Tool
+
+# Whether this thread computes under an adapter
+adapted: ContextVar[bool] = ContextVar("adapted", default=False)
 
 
 @dataclass(frozen=True)
@@ -103,18 +108,21 @@ class PrefixCache:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, ids: tuple[int, ...]) -> Prefix | None:
-        if ids in self._kept:
-            self._kept.move_to_end(ids)
-        return self._kept.get(ids)
+        with self._lock:
+            if ids in self._kept:
+                self._kept.move_to_end(ids)
+            return self._kept.get(ids)
 
     def keep(self, prefix: Prefix) -> None:
         if len(prefix.ids) > self.tokens:
             return
-        self._kept[prefix.ids] = prefix
-        while sum(map(len, self._kept)) > self.tokens:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[prefix.ids] = prefix
+            while sum(map(len, self._kept)) > self.tokens:
+                self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -178,9 +186,12 @@ class LanguageModel:
             checkpoint.check_loaded(spec, loading)
             network.requires_grad_(False)
             model = cls(network.to(device), tokenizer, source.name, config.prefix_cache)
-            if config.decoding_weights == "int8" or (
-                config.decoding_weights == "auto" and narrow.able(model.network)
-            ):
+            able = narrow.able(model.network)
+            if config.decoding_weights == "int8" and not able:
+                raise ModelError(
+                    "model.decoding_weights=int8 needs bfloat16 on a CPU; use auto or own"
+                )
+            if config.decoding_weights != "own" and able:
                 narrow.install(model.network)
             return model
         except ModelError:
@@ -324,14 +335,11 @@ class LanguageModel:
     # --- forward passes ---
 
     @torch.no_grad()
-    def prefill(
-        self, request: Request, thinking: bool = False, *, remember: bool = True
-    ) -> Context:
+    def prefill(self, request: Request, thinking: bool = False) -> Context:
         """Runs the shared prefix once, or takes it from the requests before.
 
         Args:
             thinking: asks a template that knows `enable_thinking` for a block of reasoning.
-            remember: False under an adapter, whose prefix is nobody else's.
 
         Raises:
             RequestError: if the prompt is longer than the model's context.
@@ -343,11 +351,13 @@ class LanguageModel:
         probe = Message("user", "!" if first.lstrip().startswith("?") else "?")
         other, _ = self._render([*system, probe], request.tools, "json", thinking, style)
         shared = self.shared([ids, other])
-        prefix = self.prefixes.get(shared) if remember else None
-        if prefix is None:
+        if adapted.get():  # what an adapter makes of it is nobody else's
             prefix = self.run(shared)
-            if remember:
-                self.prefixes.keep(prefix)
+        elif (kept := self.prefixes.get(shared)) is not None:
+            prefix = kept
+        else:
+            prefix = self.run(shared)
+            self.prefixes.keep(prefix)
         return Context(request, prefix, tuple(ids[len(shared) :]), style, thinking)
 
     def shared(self, prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:

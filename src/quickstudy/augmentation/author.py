@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from quickstudy import prompts
 from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.prompts import dialogue
 from quickstudy.toolcalls import value_grammar
@@ -55,13 +56,14 @@ class OwnWriter:
         stop: str | None = "\n",
     ) -> list[str]:
         model = self.decoder.model
-        prompts = [model.render(messages, ()) for messages in dialogues]
-        # the dialogue before what is asked is always the same
-        another = model.render([*dialogues[0][:-1], Message("user", "?")], ())
-        prefix = self.decoder.shared_prefix([*prompts, another])
+        rendered = [model.render(messages, ()) for messages in dialogues]
+        prefix = model.empty_prefix()
+        if all(prompts.is_fixed(messages) for messages in dialogues):
+            another = model.render([*dialogues[0][:-1], Message("user", "?")], ())
+            prefix = self.decoder.fixed_prefix([*rendered, another])
         asks = [
             Ask(prompt[len(prefix.ids) :], value_grammar(schema) if schema else None)
-            for prompt, schema in zip(prompts, schemas, strict=True)
+            for prompt, schema in zip(rendered, schemas, strict=True)
         ]
         written = self.decoder.decode(
             prefix,
@@ -136,7 +138,8 @@ class Author:
 
 def _whole(pieces: list[str]) -> list[str]:
     """Without the last one if it may have been cut off; the only one stays."""
-    return pieces if pieces[-1].rstrip().endswith(".") else pieces[:-1] or pieces
+    whole = pieces[-1].rstrip().endswith(".") or len(pieces) == 3  # three were asked for
+    return pieces if whole else pieces[:-1] or pieces
 
 
 def _told(call: ToolCall, tools: Mapping[str, Tool]) -> str:

@@ -114,7 +114,7 @@ class Workbench:
         request, start = context.request, time.perf_counter()
         with adapter.attached():
             if config.learning.mode == "full":  # the adapter must see the prefix as well
-                context = self.model.prefill(request, context.thinking, remember=False)
+                context = self.model.prefill(request, context.thinking)
                 seconds["prefill"] = time.perf_counter() - start
                 start = time.perf_counter()
             (said,) = self.decoder.decode(
