@@ -338,7 +338,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def our_rates(steps: int, **settings: Any) -> list[float]:
     config = LearningConfig(learning_rate=1, **settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
-    scheduler = practice._schedule(optimizer, config, steps)
+    scheduler = practice.schedule(optimizer, config, steps)
     taken = []
     for _ in range(steps):
         taken.append(scheduler.get_last_lr()[0])

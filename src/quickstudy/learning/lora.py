@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from quickstudy import files
 from quickstudy.model import adapted
 
 Targets = Literal["all-linear", "attention"]
@@ -109,6 +110,12 @@ class AdapterBank:
         if self._working is not self._master:
             self._working.copy_(self._master)
 
+    def copy(self, adapter: int, other: AdapterBank, its: int) -> None:
+        """Gives an adapter the values of one of another bank for the same layers."""
+        for key, values in self.master.items():
+            values[adapter].copy_(other.master[key][its])
+        self.sync()
+
     def assign(self, adapters: Sequence[int]) -> None:
         """Says which adapter each row of the next batches goes through."""
         alone = self.count == 1
@@ -164,7 +171,7 @@ class AdapterBank:
             "bias": "none",
             "inference_mode": True,
         }
-        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+        files.write(folder / "adapter_config.json", json.dumps(config, indent=2))
 
     @classmethod
     def load(cls, network: nn.Module, folder: Path) -> AdapterBank:
