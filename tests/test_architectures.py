@@ -14,8 +14,8 @@ from torch import Tensor
 
 from quickstudy.config import ModelConfig
 from quickstudy.decoding import Ask, Deadline, Decoder
-from quickstudy.learning.lora import Adapter
-from quickstudy.model import LanguageModel, Prefix
+from quickstudy.learning.lora import AdapterBank
+from quickstudy.model import LanguageModel, Prefix, start
 from quickstudy.types import Request
 
 pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -91,10 +91,10 @@ class TestPasses:
         self, architecture: str, length: int
     ) -> None:
         model = model_of(architecture)
-        start = ids_of(length, 0)
-        prefix = prefix_of(model, start) if start else model.empty_prefix()
+        before = ids_of(length, 0)
+        prefix = prefix_of(model, before) if before else model.empty_prefix()
         feeds = [ids_of(count, seed) for seed, count in enumerate(self.ROWS)]
-        told = [start + feed for feed in feeds]
+        told = [before + feed for feed in feeds]
         cache = prefix.fork(len(feeds))
         with torch.no_grad():
             logits, seen = model.forward(feeds, cache, None, keep=max(self.ROWS))
@@ -111,10 +111,10 @@ class TestPasses:
 
     def test_one_row_goes_on_from_the_prefix(self, architecture: str) -> None:
         model = model_of(architecture)
-        start, new = ids_of(70, 0), ids_of(30, 1)
+        before, new = ids_of(70, 0), ids_of(30, 1)
         with torch.no_grad():
-            logits, _ = model.forward([new], prefix_of(model, start).fork(), None, keep=30)
-        want = whole(model.network, start + new)[-30:]
+            logits, _ = model.forward([new], prefix_of(model, before).fork(), None, keep=30)
+        want = whole(model.network, before + new)[-30:]
         torch.testing.assert_close(logits[0], want, rtol=0, atol=2e-5)
 
     def test_decoding_leaves_the_prefix_as_it_is(self, architecture: str) -> None:
@@ -145,16 +145,16 @@ class TestAdapter:
                 return model.forward(feeds, prefix.fork(2), None, keep=5)[0]
 
         before = logits()
-        adapter = Adapter(
+        adapter = AdapterBank(
             model.network,
             rank=4,
             alpha=8,
             targets="all-linear",
-            generator=torch.Generator().manual_seed(0),
+            generators=[torch.Generator().manual_seed(0)],
         )
         with adapter.attached():
             assert torch.equal(logits(), before), "B is zero"
-            told, mask = model.answer_log_probs(prefix.fork(2), feeds, [[5, 6], [7]])
+            told, mask = model.answer_log_probs(start([prefix] * 2), feeds, [[5, 6], [7]])
             (-(told * mask).sum()).backward()
             for b in adapter.b.values():
                 assert b.grad is not None

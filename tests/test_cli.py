@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import recorded
 from rich.console import Console
 
 from quickstudy import terminal
@@ -315,6 +316,46 @@ def shell(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c, **options
     )
+
+
+class TestReport:
+    @pytest.fixture
+    def run(self, tmp_path: Path) -> Path:
+        return recorded.whole_run(tmp_path / "run", ["sealtool"], ["base", "tt-si"], count=3)
+
+    def test_writes_a_page_into_the_first_folder(self, quickstudy: Command, run: Path) -> None:
+        other = recorded.whole_run(run.parent / "other", ["sealtool"], ["base"], count=2)
+        done = quickstudy("report", str(run), str(other))
+        assert (done.status, done.out) == (0, f"open {run / 'report.html'}\n")
+        assert "<h1>" in (run / "report.html").read_text()
+        assert not (other / "report.html").exists()
+
+    def test_writes_where_it_is_told_to(self, quickstudy: Command, run: Path) -> None:
+        page = run.parent / "new" / "page.html"
+        assert quickstudy("report", str(run), "--out", str(page)).status == 0
+        assert "<h1>" in page.read_text()
+
+    def test_prints_tables(self, quickstudy: Command, run: Path) -> None:
+        done = quickstudy("report", str(run), "--markdown")
+        assert done.status == 0
+        assert "| tt-si | " in done.out
+        assert not (run / "report.html").exists()
+
+    def test_a_folder_that_is_no_run(self, quickstudy: Command, tmp_path: Path) -> None:
+        done = quickstudy("report", str(tmp_path))
+        assert (done.status, done.out) == (2, "")
+        assert "summary.json: No such file" in done.err
+        assert "name folders that `quickstudy eval` wrote" in done.err
+
+    def test_a_page_that_cannot_be_written(self, quickstudy: Command, run: Path) -> None:
+        done = quickstudy("report", str(run), "--out", str(run))
+        assert (done.status, done.out) == (2, "")
+        assert "it is no ordinary file" in done.err
+
+    def test_markdown_has_no_file(self, quickstudy: Command, run: Path) -> None:
+        done = quickstudy("report", str(run), "--markdown", "--out", "x")
+        assert done.status == 2
+        assert "exclude each other" in done.err
 
 
 class TestOutput:

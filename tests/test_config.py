@@ -148,6 +148,7 @@ PAPER = {
     "augmentation.memory": None,
     "learning.mode": "full",
     "learning.targets": "all-linear",
+    "learning.upper_layers": 1.0,
     "learning.rank": 8,
     "learning.alpha": 16,
     "learning.learning_rate": 1e-4,

@@ -196,7 +196,8 @@ class TestFromTheCode:
         for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
             section = told.partition(f"## quickstudy {name}\n")[2].partition("\n## ")[0]
             for parameter in command.params:
-                assert f"| `{parameter.opts[0]}" in section
+                option = parameter.param_type_name == "option"
+                assert f"| `{parameter.opts[0] if option else parameter.metavar}" in section
 
     def test_bad_input_is_told_what_the_library_says(self, hooks: ModuleType) -> None:
         told = hooks.bad_input()

@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from quickstudy import decoding, improve, toolcalls
 from quickstudy.augmentation import synthesis as synthesis_module
 from quickstudy.awareness import estimators
 from quickstudy.config import Config
-from quickstudy.decoding import Decoder, Draft, Generation
+from quickstudy.decoding import Ask, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, RequestError
 from quickstudy.improve import Improver
 from quickstudy.learning import practice
@@ -192,7 +192,7 @@ def synthesis(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
 
 
 def practice_loss(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
-    patches.setattr(practice, "lesson_losses", _failing(practice.lesson_losses, 2, error))
+    patches.setattr(practice.Losses, "of", _failing(practice.Losses.of, 2, error))
 
 
 def practice_step(patches: pytest.MonkeyPatch, error: type[BaseException]) -> None:
@@ -380,12 +380,10 @@ class TestRecord:
         assert answer.episode.losses[0] == pytest.approx(max(first, second), abs=1e-4)
         assert_documented(answer)
 
-    def test_without_a_step_there_was_no_practice(self, model: LanguageModel) -> None:
-        """Stopped before the first step, nothing was learnt: the episode must not claim it."""
+    def test_a_small_loss_is_one_step_of_practice(self, model: LanguageModel) -> None:
         answer = cycle(model, learning={"stop_loss": 50})
-        assert not answer.episode.practised
-        assert answer.episode.fallback == "the model already answers every practice example"
-        assert answer.tool_calls == (SAID,)
+        assert answer.episode.practised
+        assert len(answer.episode.losses) == 1
         assert_documented(answer)
 
 
@@ -396,7 +394,7 @@ def cycle_losses(model: LanguageModel, example: Mapping[str, Any]) -> float:
     answer = model.answer_ids(toolcalls.write(calls, "json", request.tools))
     lesson = practice.Lesson(context.turn, answer)
     with torch.no_grad():
-        return float(practice.lesson_losses(model, context.prefix, [lesson], "activated"))
+        return float(practice.lesson_losses(model, [context.prefix], [lesson], "activated"))
 
 
 @pytest.fixture
@@ -485,12 +483,12 @@ class TestFinalAnswer:
         """A whole cycle whose second decoding, the final answer, comes out as `text`."""
         real, calls = Improver._decode, []
 
-        def decode(self: Improver, *args: Any) -> Generation:
+        def decode(self: Improver, *args: Any) -> list[Generation]:
             calls.append(None)
-            generation = real(self, *args)
+            (generation,) = real(self, *args)
             if len(calls) == 2:
                 generation = replace(generation, text=text, finished=finished)
-            return generation
+            return [generation]
 
         patches.setattr(Improver, "_decode", decode)
         answer = cycle(model)
@@ -552,7 +550,7 @@ class TestAvailability:
         self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The clock jumps past the budget while the second step's loss is computed."""
-        real, losses = practice.lesson_losses, []
+        real, losses = practice.Losses.of, []
 
         def slow(*args: Any) -> Tensor:
             losses.append(None)
@@ -561,7 +559,7 @@ class TestAvailability:
                 monkeypatch.setattr(decoding, "time", SimpleNamespace(monotonic=lambda: late))
             return real(*args)
 
-        monkeypatch.setattr(practice, "lesson_losses", slow)
+        monkeypatch.setattr(practice.Losses, "of", slow)
         before = mix_up(model)
         answer = cycle(model, budget_seconds=1e5, learning={"epochs": 50})
         before.assert_still(model)
@@ -615,9 +613,9 @@ class TestAvailability:
         """Unconstrained, a model may write NaN, which Python reads and JSON does not know."""
         real = Improver._decode
 
-        def decode(self: Improver, *args: Any) -> Generation:
+        def decode(self: Improver, *args: Any) -> list[Generation]:
             text = '[{"name": "set_light", "arguments": {"level": NaN, "to": 1e999}}]'
-            return replace(real(self, *args), text=text)
+            return [replace(one, text=text) for one in real(self, *args)]
 
         with pytest.MonkeyPatch.context() as patches:
             patches.setattr(Improver, "_decode", decode)
@@ -706,10 +704,13 @@ def says(patches: pytest.MonkeyPatch, *texts: str) -> list[str]:
     """The texts of draft and final answer; returns the prompts that were really decoded."""
     real, prompts = Improver._decode, []
 
-    def decode(self: Improver, context: Context, *args: Any) -> Generation:
-        prompts.append(self.model.decode([*context.prefix.ids, *context.turn]))
-        generation = real(self, context, *args)
-        return replace(generation, text=texts[len(prompts) - 1], finished=True)
+    def decode(
+        self: Improver, contexts: Sequence[Context], asks: Sequence[Ask], *args: Any
+    ) -> list[Generation]:
+        ((context,), (ask,)) = contexts, asks
+        prompts.append(self.model.decode([*context.prefix.ids, *ask.turn]))
+        (generation,) = real(self, contexts, asks, *args)
+        return [replace(generation, text=texts[len(prompts) - 1], finished=True)]
 
     patches.setattr(Improver, "_decode", decode)
     return prompts
@@ -772,7 +773,7 @@ class TestInContext:
             return real(self, *args)
 
         monkeypatch.setattr(Improver, "_answer", watch)
-        monkeypatch.setattr(improve, "practised", fail)
+        monkeypatch.setattr(improve, "practised_together", fail)
         monkeypatch.setattr(torch.Tensor, "backward", fail)
         monkeypatch.setattr(torch.optim.AdamW, "__init__", fail)
         before = mix_up(model)
@@ -1133,7 +1134,7 @@ class TestNoTool:
         def losses(*_: object) -> Tensor:
             return torch.tensor([0.1, 0.1, 5.0], requires_grad=True) * 1.0
 
-        monkeypatch.setattr(practice, "lesson_losses", losses)
+        monkeypatch.setattr(practice.Losses, "of", losses)
         settings = {"no_tool": True, "informative_loss": 1.0}
         answer = cycle(model, augmentation=settings, learning={"epochs": 1})
         assert not answer.episode.practised
@@ -1147,8 +1148,133 @@ class TestNoTool:
         improver = Improver(model, config(method="tt-icl", augmentation={"no_tool": True}))
         draft = improver.draft(Request.parse(ASK, TOOLS))
         words = Generation((), "Cold is the opposite of hot.", (), True)
-        monkeypatch.setattr(Improver, "_decode", lambda *_: words)
+        monkeypatch.setattr(Improver, "_decode", lambda *_: [words])
         answer = improver.improve(draft)
         assert answer.episode.fallback == "the practised answer is not valid: it calls nothing"
         assert answer.tool_calls == draft.reply.tool_calls == (SAID,)
         assert answer.episode.examples[-1].source == "no-tool"
+
+
+class TestMany:
+    """Requests answered side by side get the answers that they would get alone."""
+
+    OTHER: ClassVar[list[dict[str, Any]]] = [
+        *TOOLS,
+        {"name": "stop", "description": "Ends it all.", "parameters": {"type": "object"}},
+    ]
+    ASKED: ClassVar[list[Request]] = [
+        Request.parse(ASK, TOOLS, "one"),
+        Request.parse("Lamp to 75 please", TOOLS, "two"),
+        Request.parse("Light to 12", OTHER, "three"),
+        Request.parse("Hello", None, "plain"),
+        Request.parse([{"role": "system", "content": "Be brief."},
+                       {"role": "user", "content": "Light to 33"}], TOOLS, "four"),
+    ]  # fmt: skip
+
+    def assert_as_alone(self, improver: Improver, at_once: int = 8) -> list[Answer]:
+        before = State.of(improver.model)
+        many = improver.answer_many(self.ASKED, at_once)
+        before.assert_still(improver.model)
+        for request, answer in zip(self.ASKED, many, strict=True):
+            assert_documented(answer)
+            ours, alone = without_seconds(answer), without_seconds(improver.answer_request(request))
+            told = [one["episode"].pop("losses") for one in (ours, alone)]
+            assert told[0] == pytest.approx(told[1], abs=1e-4)
+            told = [one["episode"].pop("certainty") for one in (ours, alone)]
+            assert told[0] == pytest.approx(told[1], abs=1e-4)
+            scores = [
+                [c.pop("log_prob") for c in one["episode"]["candidates"]] for one in (ours, alone)
+            ]
+            assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+            assert ours == alone
+        return many
+
+    @pytest.mark.parametrize("at_once", [8, 2])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_all_unsure(self, model: LanguageModel, mode: str, at_once: int) -> None:
+        settings = config(learning={"mode": mode}, decoding={"max_new_tokens": 64})
+        many = self.assert_as_alone(Improver(model, settings), at_once)
+        practised = [answer.episode.practised for answer in many]
+        assert sum(practised) >= 2
+        assert not all(practised), "some fall back"
+        assert [answer.id for answer in many] == [request.id for request in self.ASKED]
+
+    @pytest.mark.parametrize("method", ["base", "tt-icl"])
+    def test_of_every_method(self, model: LanguageModel, method: str) -> None:
+        self.assert_as_alone(
+            Improver(model, config(method=method, decoding={"max_new_tokens": 64}))
+        )
+
+    def test_some_are_sure(self, model: LanguageModel) -> None:
+        improver = Improver(model, config(decoding={"max_new_tokens": 64}))
+        told = sorted(
+            answer.episode.certainty or 0.0 for answer in improver.answer_many(self.ASKED)
+        )
+        threshold = (told[1] + told[2]) / 2
+        many = self.assert_as_alone(
+            Improver(
+                model,
+                config(awareness={"threshold": threshold}, decoding={"max_new_tokens": 64}),
+            )
+        )
+        sure = [answer for answer in many if (answer.episode.certainty or 0) >= threshold]
+        assert len(sure) == 3
+        assert not any(a.episode.practised or a.episode.fallback for a in sure)
+
+    @pytest.mark.parametrize("stage", ["awareness", "synthesis", "practice", "answer"])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_fault_of_one_is_its_own(
+        self, model: LanguageModel, mode: str, stage: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = [replace(request) for request in self.ASKED if request.id != "plain"]
+        settings = config(learning={"mode": mode}, decoding={"max_new_tokens": 64})
+        improver = Improver(model, settings)
+        expected = {one.id: without_seconds(one) for one in improver.answer_many(asked)}
+        practised = [one for one in expected if expected[one]["episode"]["practised"]]
+        owner: Any = improve
+        name = {"awareness": "assess", "synthesis": "synthesise", "answer": "_accepted"}.get(stage)
+        if name is None:
+            owner, name = Improver, "_review"
+        real = getattr(owner, name)
+
+        def faulty(*args: Any) -> Any:
+            drafts = [getattr(arg, "draft", arg) for arg in args]
+            if any(isinstance(d, Draft) and d.context.request.id == broken for d in drafts):
+                raise Fault("broken")
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, faulty)
+        for broken in practised[:1] + practised[-1:]:
+            before = State.of(model)
+            many = improver.answer_many(asked)
+            before.assert_still(model)
+            for answer in many:
+                if answer.id == broken:
+                    assert answer.episode.fallback == f"{stage} failed: Fault: broken"
+                    assert answer.tool_calls == answer.episode.draft.tool_calls
+                else:
+                    told = without_seconds(answer)
+                    losses = expected[answer.id]["episode"]["losses"]
+                    assert told["episode"]["losses"] == pytest.approx(losses, abs=1e-4)
+                    assert told["tool_calls"] == expected[answer.id]["tool_calls"]
+                    assert told["content"] == expected[answer.id]["content"]
+                    assert (
+                        told["episode"]["practised"] == expected[answer.id]["episode"]["practised"]
+                    )
+
+    def test_an_unreadable_one_raises_before_anything_is_decoded(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Decoder, "decode", lambda *_, **__: pytest.fail("decoded"))
+        with pytest.raises(RequestError, match="reads 4096"):
+            Improver(model, config()).answer_many([*self.ASKED, Request.parse("x" * 5000)])
+
+    def test_none(self, model: LanguageModel) -> None:
+        assert Improver(model, config()).answer_many([]) == []
+
+    def test_ctrl_c(self, model: LanguageModel) -> None:
+        before = mix_up(model)
+        settings = config(learning={"epochs": 5_000}, decoding={"max_new_tokens": 64})
+        with ctrl_c_after(1.5), pytest.raises(KeyboardInterrupt):
+            Improver(model, settings).answer_many(self.ASKED)
+        before.assert_still(model)

@@ -12,12 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import DynamicCache
 
 from quickstudy import toolcalls
 from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
-from quickstudy.model import LanguageModel, Prefix, _boundary
+from quickstudy.model import LanguageModel, Prefix, _boundary, start
 from quickstudy.types import Message, Request, ToolCall
 
 TOOLS = [
@@ -334,15 +333,15 @@ class TestAnswerLogProbs:
 
     @pytest.mark.parametrize("cached", [True, False])
     def test_are_those_of_the_whole_sequence(self, tiny: LanguageModel, cached: bool) -> None:
-        start = random_ids(40, 0) if cached else []
+        prefix = random_ids(40, 0) if cached else []
         contexts, answers = ([*map(list, column)] for column in zip(*self.ROWS, strict=True))
-        cache: DynamicCache | None = made_prefix(tiny, start).fork(3) if cached else None
+        begin = start([made_prefix(tiny, prefix)] * 3) if cached else None
         with torch.no_grad():
-            told, mask = tiny.answer_log_probs(cache, contexts, answers)
+            told, mask = tiny.answer_log_probs(begin, contexts, answers)
         assert told.shape == mask.shape == (3, 4)
         assert told.dtype == torch.float32
         for row, (context, answer) in enumerate(self.ROWS):
-            logits = whole_logits(tiny, [*start, *context, *answer])
+            logits = whole_logits(tiny, [*prefix, *context, *answer])
             before = logits[-len(answer) - 1 : -1].log_softmax(-1)
             expected = before[torch.arange(len(answer)), answer]
             got = told[row][mask[row]]

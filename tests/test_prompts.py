@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from quickstudy.prompts import dialogue
-from quickstudy.types import Tool
+from quickstudy.prompts import dialogue, is_fixed
+from quickstudy.types import Message, Tool
 
 CHEAP = settings(deadline=None, max_examples=100)
 
@@ -98,3 +98,12 @@ def test_tools_are_listed_as_json_a_line_in_their_own_order() -> None:
     listed = [tool("Ring the user's friend <now> & später").to_openai()["function"]] * 2
     lines = dialogue("tools", tools=listed)[0].content.splitlines()
     assert lines.count(json.dumps(listed[0], ensure_ascii=False)) == 2
+
+
+def test_a_dialogue_is_fixed_where_only_its_last_turn_is_the_users() -> None:
+    values = {"name": "city", "description": "where", "value": "Lisbon"}
+    assert is_fixed(dialogue("values", **values))
+    assert not is_fixed([*dialogue("values", **values), Message("user", "and another")])
+    call = {"own_call": "a", "own_request": "b", "call": "c"}
+    assert not is_fixed(dialogue("request", **call)), "it tells the user's own request before"
+    assert not is_fixed([Message("system", "You are kind."), Message("user", "Hello")])

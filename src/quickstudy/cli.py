@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import logging
@@ -20,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from quickstudy import catalog, reader, terminal
+from quickstudy import catalog, files, reader, terminal
 from quickstudy.config import Config, settings
 from quickstudy.errors import ConfigError, QuickstudyError, RequestError
 
@@ -143,7 +142,7 @@ def demo(
 ) -> None:
     """Watch the cycle on twelve requests that ship with quickstudy, and get a report."""
     from quickstudy.evals import demo as demonstration
-    from quickstudy.evals.report import write_report
+    from quickstudy.evals.demo_report import write_report
 
     # 135M parameters learn too little from four steps at the rate that suits larger models
     rate = ["learning.learning_rate=1e-3"] if model == catalog.EMBEDDED else []
@@ -155,19 +154,51 @@ def demo(
     )
     note = _demo_note(improver.model.name)
     totals = demonstration.totals(lines)
-    with demonstration.written(folder):
-        write_report(
-            lines,
-            folder / "report.html",
-            title="quickstudy demonstration",
-            model=improver.model.name,
-            settings=loaded.model_dump(mode="json", exclude={"serve"}),
-            note=f"{totals} {note}",
-        )
+    write_report(
+        lines,
+        folder / "report.html",
+        title="quickstudy demonstration",
+        model=improver.model.name,
+        settings=loaded.model_dump(mode="json", exclude={"serve"}),
+        note=f"{totals} {note}",
+    )
     out.print(terminal.demo_table(lines, out.width))
     out.print(totals, highlight=False)
     out.print(note, style="dim", highlight=False)
     out.print(f"open {folder / 'report.html'}", style="bold", highlight=False)
+
+
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            help="what `quickstudy eval --out` was given; several are told side by side",
+        ),
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="the page to write (default: report.html in the first folder)"),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="print the headline tables instead")
+    ] = False,
+) -> None:
+    """Tell what runs of `quickstudy eval` have shown, as one HTML page; no model is called."""
+    if markdown and file is not None:
+        raise typer.BadParameter("--markdown and --out exclude each other")
+    from quickstudy.evals import markdown as tables
+    from quickstudy.evals import report as pages
+    from quickstudy.evals import results
+
+    runs = results.read(folders)
+    if markdown:
+        print(tables.tables(runs), end="")
+        return
+    file = file or folders[0] / "report.html"
+    pages.write_report(runs, file)
+    out.print(f"open {file}", style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -204,7 +235,7 @@ def calibrate(
     rows = calibration.read_rows(_read(requests))
     if risk is not None and all(row.expected is None for row in rows):
         raise RequestError("--risk needs rows with the right calls: add `expected` to them")
-    _write(file, None)  # before the minutes of work, not after
+    files.check(file)  # before the minutes of work, not after
     improver = _improver(model, loaded)
     observed = [
         calibration.observe(improver.decoder, improver.draft(row.request), row.expected, loaded)
@@ -213,7 +244,7 @@ def calibrate(
     made = calibration.calibrate(
         observed, model=improver.model.name, config=loaded, trigger_rate=trigger_rate, risk=risk
     )
-    _write(file, made.dumps())
+    files.write(file, made.dumps())
     if as_json:
         _line(made.model_dump(mode="json", exclude={"margins"}))
         return
@@ -307,6 +338,91 @@ def serve(
     run(improver)
 
 
+@app.command("eval")
+def evaluate(
+    benchmark: Annotated[
+        list[str],
+        typer.Option(
+            help="repeats; nexusraven, sealtool, toolalpaca, apibank (or apibank_l1, apibank_l2),"
+            " abstain"
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="the folder of the benchmarks' files")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="records and summary; a run that is there goes on")
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="repeats; base (always), base-unconstrained, repair, majority, icl, sft,"
+            " sft-single, tt-si, tt-si-paper, tt-d, tt-icl, other-request, certain-only, adapt-all,"
+            " no-synthesis, no-verification, no-reset, oracle; +repair after any"
+        ),
+    ] = None,
+    model: Model = "auto",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="seeded random rows of each benchmark (default: all)")
+    ] = None,
+    offset: Annotated[
+        int, typer.Option(min=0, help="passes over that many of them, for rows not used before")
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option(help="which rows; also of the methods, unless --set seed=N")
+    ] = 0,
+    teacher: Annotated[
+        str | None, typer.Option(help="who writes practice under tt-d: as in `answer`")
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="answers that majority draws (default: as many as tt-si's seconds buy)"
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="record scores of tool names and samples, to compare estimators later"
+        ),
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="also log the summary there; needs quickstudy[mlflow]"),
+    ] = None,
+    set_: Set = None,
+    config: ConfigFile = None,
+) -> None:
+    """Measure methods on benchmarks, paired and with intervals; resumes where it stopped."""
+    from quickstudy.evals.plan import Plan
+    from quickstudy.evals.progress import Progress
+    from quickstudy.evals.run import evaluate as run
+
+    if mlflow is not None:
+        from quickstudy.evals import tracking
+
+        tracking.check()  # before the hours of work, not after
+    plan = Plan(
+        model=model,
+        data=data,
+        out=folder,
+        benchmarks=benchmark,
+        methods=method or ["tt-si"],
+        limit=limit,
+        offset=offset,
+        seed=seed,
+        overrides=[*_teacher(teacher), *(set_ or ())],
+        file=config,
+        samples=samples,
+        probe=probe,
+    )
+    with Progress(err) as progress:
+        summary = run(plan, progress)
+    if mlflow is not None:
+        tracking.log(summary, folder, mlflow)
+    for name in summary.benchmarks:
+        out.print(terminal.summary_table(name, summary))
+    out.print(f"records and summary: {folder}", style="dim", highlight=False, soft_wrap=True)
+
+
 @app.command("config")
 def show_config() -> None:
     """Every setting, its default and its meaning."""
@@ -327,6 +443,43 @@ def models(set_: Set = None, config: ConfigFile = None) -> None:
     for source in catalog.find(Config.load(config, set_ or ()).model.cache_dir):
         table.add_row(source.name, source.kind, f"{source.size / 1e6:,.0f} MB", str(source.path))
     out.print(table)
+
+
+@app.command("data")
+def show_data(
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="check the files of this folder")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="first fetch what the folder lacks (needs a network)")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """The benchmarks, and whether a folder holds their files as results were made with them.
+
+    Exit status: 0, or 1 if a file is missing, changed or malformed.
+    """
+    from quickstudy.evals import data
+
+    if folder is None:
+        if fetch:
+            raise ConfigError("--fetch needs a folder to fetch into; name it with --data")
+        if as_json:
+            _line({"benchmarks": data.listing()})
+        else:
+            out.print(terminal.benchmarks_table(data.listing()))
+        return
+    failed = data.fetch(folder, tell=_say) if fetch else {}
+    checked = [file.to_json() for file in data.check(folder)]
+    for file in checked:
+        file["error"] = failed.get(file["path"], file["error"])
+    if as_json:
+        _line({"folder": str(folder), "files": checked})
+    else:
+        out.print(terminal.files_table(checked))
+        for line in terminal.file_faults(checked):
+            _say(line)
+    raise typer.Exit(0 if all(file["state"] == "good" for file in checked) else 1)
 
 
 def main() -> None:
@@ -402,27 +555,13 @@ def _read(request: str) -> str:
         raise RequestError(f"cannot read {request}: {reason}") from error
 
 
-def _write(file: Path, text: str | None) -> None:
-    """Writes the whole file or leaves it as it was; without text only tries whether it could."""
-    target = file.resolve()  # a link stays a link
-    half = target.with_name(f".{target.name}.part")
-    try:
-        if target.exists() and not target.is_file():
-            raise OSError(errno.EINVAL, "it is no ordinary file")
-        half.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(text or "", encoding="utf-8", newline="\n")
-        if text is not None:
-            half.replace(target)
-    except OSError as error:
-        raise QuickstudyError(f"cannot write {file}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)
-
-
 def _no_text(error: UnicodeDecodeError) -> str:
     byte = error.object[error.start]
     return f"it is not UTF-8 text (byte {byte:#x} at {error.start}); save it as UTF-8"
+
+
+def _say(line: str) -> None:
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(value: object) -> None:

@@ -4,11 +4,12 @@ Why not `generate`: the grammar often allows just one continuation (`", "argumen
 Such tokens are fed together instead of one forward pass each, and they are no choice of the
 model's, so they carry no certainty. Every real choice is recorded with its margin.
 
-A pass over a dozen tokens costs what a pass over one does, for it is the weights that are read.
-So where it is likely how an answer goes on (the practised answer repeats the draft, a value
-repeats the user's words) the guess is fed along, and as much of it is kept as the model would
-have chosen itself: the answer is the same, in fewer passes (arXiv 2211.17192, with a text that is
-there already in place of a draft model).
+A pass over a dozen tokens costs little more than a pass over one, for it is the weights that are
+read. So where it is likely how an answer goes on (the practised answer repeats the draft, a value
+repeats the user's words) the guess is fed along, and as much of it is kept as the model would have
+chosen itself: in exact arithmetic the same answer in fewer passes (arXiv 2211.17192, with a text
+that is there already in place of a draft model). In bfloat16 the width of a pass shows in the last
+bits, and near ties may fall otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from transformers import DynamicCache
 from quickstudy import toolcalls
 from quickstudy.config import DecodingConfig
 from quickstudy.errors import BudgetSpent
-from quickstudy.model import Context, LanguageModel, Prefix, start
+from quickstudy.model import Context, LanguageModel, Prefix, adapted, start
 from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Reply, Request, Sampling
 
@@ -108,7 +109,8 @@ class Generation:
 class Ask:
     """One row to decode: tokens after the prefix, the grammar, answer tokens already fixed.
 
-    `likely`: tokens that the answer may repeat, in part; they change its cost, not the answer.
+    `likely`: tokens that the answer may repeat, in part; they change its cost. `opens`: the answer
+    may begin as they do.
     `listener` is told all the answer's tokens after each pass; it says whether they are enough.
     `sampling` is this row's own; None: that of all.
     """
@@ -117,6 +119,7 @@ class Ask:
     grammar: Grammar | None = None
     given: Sequence[int] = ()
     likely: Sequence[int] = ()
+    opens: bool = False
     listener: Listener | None = None
     sampling: Sampling | None = None
 
@@ -159,6 +162,7 @@ class _Row:
     draw: _Draw
     ids: list[int] = field(default_factory=list)
     likely: Sequence[int] = ()
+    opens: bool = False
     listener: Listener | None = None
     guess: list[int] = field(default_factory=list)  # fed after `feed`, to be confirmed
     choices: list[Choice] = field(default_factory=list)
@@ -172,6 +176,7 @@ class Decoder:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self._vocabulary: LLTokenizer | None = None
+        self._fixed: dict[tuple[int, ...], Prefix] = {}
 
     @property
     def vocabulary(self) -> LLTokenizer:
@@ -182,6 +187,15 @@ class Decoder:
                 eos_token=sorted(self.model.eos_ids),
             )
         return self._vocabulary
+
+    def fixed_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        """What prompts begin with that hold nothing of a user's, run once for good."""
+        ids = self.model.shared(prompts)
+        if adapted.get():  # what an adapter makes of them is nobody else's
+            return self.model.run(ids)
+        if ids not in self._fixed:
+            self._fixed[ids] = self.model.run(ids)
+        return self._fixed[ids]
 
     def refusal(self, grammar: Grammar) -> str:
         """Why the grammar engine cannot decode under a grammar; empty if it can."""
@@ -236,6 +250,8 @@ class Decoder:
             prefix: what all rows continue, or each; None: `Ask.turn` is all they see.
             stop: a text that ends a row; it is cut off.
         """
+        if not asks:
+            return []
         if not isinstance(prefix, Sequence):
             prefix = [prefix or self.model.empty_prefix()] * len(asks)
         begin = start(prefix)
@@ -245,11 +261,12 @@ class Decoder:
         while not all(row.done for row in rows):
             deadline.check()
             for row in rows:
-                row.guess = [] if row.done else _continued(row.ids, row.likely)
+                row.guess = [] if row.done else _guess(row)
             longest = max(len(row.guess) for row in rows)
             feeds = [row.feed + row.guess for row in rows]
             logits, seen = self.model.forward(feeds, cache, seen, keep=1 + longest)
             wrong = []
+            running = [not row.done for row in rows]
             for row, scores in zip(rows, logits.float(), strict=True):
                 row.feed, confirmed = [], 0
                 if not row.done:
@@ -258,12 +275,19 @@ class Decoder:
                     if row.listener is not None and row.listener(row.ids):
                         row.done = row.finished = True
                 wrong.append(len(row.guess) - confirmed)
-            seen = _forget(cache, seen, wrong)
+            seen = _forget(cache, seen, wrong, running)
         return [self._result(row, stop) for row in rows]
 
     def _start(self, ask: Ask, draw: _Draw) -> _Row:
-        matcher = self._matcher(ask.grammar)
-        row = _Row(matcher, list(ask.turn), draw, list(ask.given), ask.likely, ask.listener)
+        row = _Row(
+            self._matcher(ask.grammar),
+            list(ask.turn),
+            draw,
+            list(ask.given),
+            ask.likely,
+            ask.opens,
+            ask.listener,
+        )
         if row.matcher is not None and not row.matcher.consume_tokens(list(ask.given)):
             raise ValueError(f"the grammar refuses the given tokens: {row.matcher.get_error()}")
         self._fast_forward(row)
@@ -362,10 +386,11 @@ class Decoder:
         return Generation(tuple(row.ids), text, tuple(row.choices), row.finished)
 
 
-def _continued(ids: Sequence[int], likely: Sequence[int]) -> list[int]:
+def _guess(row: _Row) -> list[int]:
     """How an answer goes on if it repeats a likely text: what follows its last tokens there."""
+    ids, likely = row.ids, row.likely
     if not ids:
-        return list(likely[:GUESSED])
+        return list(likely[:GUESSED]) if row.opens else []
     for length in range(min(LONGEST_MATCH, len(ids)), SHORTEST_MATCH - 1, -1):
         last = tuple(ids[-length:])
         for end in range(length, len(likely)):
@@ -374,9 +399,14 @@ def _continued(ids: Sequence[int], likely: Sequence[int]) -> list[int]:
     return []
 
 
-def _forget(cache: DynamicCache, seen: Tensor, wrong: Sequence[int]) -> Tensor:
-    """Takes guesses that were wrong, so many at the end of each row, out of what rows have seen."""
-    common = min(wrong)
+def _forget(
+    cache: DynamicCache, seen: Tensor, wrong: Sequence[int], running: Sequence[bool]
+) -> Tensor:
+    """Takes guesses that were wrong, so many at the end of each row, out of what rows have seen.
+
+    Rows that had ended before the pass have no say.
+    """
+    common = min(count for count, still in zip(wrong, running, strict=True) if still)
     if common:
         cache.crop(-common)
         seen = seen[:, :-common]

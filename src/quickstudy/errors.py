@@ -4,6 +4,7 @@
     ├── RequestError       a request that cannot be read: what is wrong and where
     ├── ConfigError        an unknown or contradictory setting
     ├── ModelError         a model that cannot be found, read or used
+    ├── DataError          benchmark data that is missing, changed or malformed
     └── PracticeFailed     the unsure path gave up; the draft answers and the episode says why
         ├── NoExamples     no practice example survived verification
         ├── PracticeDiverged  the loss was not finite
@@ -28,6 +29,10 @@ class ConfigError(QuickstudyError):
 
 class ModelError(QuickstudyError):
     """The model cannot be found, read or used."""
+
+
+class DataError(QuickstudyError):
+    """Benchmark data is missing, changed or malformed."""
 
 
 class PracticeFailed(QuickstudyError):  # noqa: N818 - an outcome that is recorded, not a fault

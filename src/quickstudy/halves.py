@@ -7,15 +7,23 @@ the network itself runs, so that no architecture's way of making it is written a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.model import LanguageModel, Start
+from quickstudy.model import LanguageModel, Start, start
+
+log = logging.getLogger(__name__)
+
+_taking: ContextVar[list[dict[str, Any]] | None] = ContextVar("taking", default=None)
+_ONE = threading.Lock()  # one thread at a time changes the layers
 
 
 @dataclass(frozen=True)
@@ -33,27 +41,48 @@ class Halfway:
 
 
 def divisible(model: LanguageModel) -> bool:
-    """Whether the network is of the usual build: layers, a norm, a plain output matrix."""
+    """Whether the network can be run in two parts, tried out once a model.
+
+    It has layers, a norm and a plain output matrix, and a few tokens taken through its halves come
+    to the network's own logits: what an architecture does besides shows there.
+    """
     network = model.network
-    decoder = network.get_decoder()
-    softened = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
-    return (
-        softened is None
-        and isinstance(getattr(decoder, "layers", None), nn.ModuleList)
+    if not hasattr(network, "_divisible"):
+        network._divisible = _tried(model)
+    return bool(network._divisible)
+
+
+@torch.no_grad()
+def _tried(model: LanguageModel) -> bool:
+    decoder, head = model.network.get_decoder(), model.network.get_output_embeddings()
+    usual = (
+        isinstance(getattr(decoder, "layers", None), nn.ModuleList)
         and isinstance(getattr(decoder, "norm", None), nn.Module)
-        and isinstance(network.get_output_embeddings(), nn.Linear)
-        and network.get_output_embeddings().bias is None
+        and isinstance(head, nn.Linear)
+        and head.bias is None
     )
+    if not usual:
+        return False
+    rows = [[1, 2, 3, 4, 5], [5, 4, 3]]
+    begin = start([model.empty_prefix()] * len(rows))
+    try:
+        halfway = lower(model, begin, rows, len(decoder.layers) // 2)
+        ours = head(upper(model, halfway, [1, 0])[:, -1]).float()
+        theirs = model.forward([rows[1], rows[0]], begin.fork(), begin.seen, keep=1)[0][:, -1]
+    except Exception as error:  # whatever an unusual layer raises
+        log.info("practice takes whole passes: %s: %s", type(error).__name__, error)
+        return False
+    return bool((ours - theirs.float()).norm() < 0.02 * theirs.float().norm())
 
 
 @torch.no_grad()
 def lower(
-    model: LanguageModel, start: Start, feeds: Sequence[Sequence[int]], first: int
+    model: LanguageModel, begin: Start, feeds: Sequence[Sequence[int]], first: int
 ) -> Halfway:
     """Runs the layers below `first` over a ragged batch (see `LanguageModel.forward`)."""
     with _taking_down(model.network.get_decoder().layers[first:]) as handed:
-        model.forward(feeds, start.fork(), start.seen, keep=1)
-    return Halfway(handed[0].pop("hidden"), [_without_hidden(h) for h in handed], start, first)
+        model.forward(feeds, begin.fork(), begin.seen, keep=1)
+    return Halfway(handed[0].pop("hidden"), [_without_hidden(h) for h in handed], begin, first)
 
 
 def upper(model: LanguageModel, halfway: Halfway, rows: Sequence[int]) -> Tensor:
@@ -73,20 +102,31 @@ def upper(model: LanguageModel, halfway: Halfway, rows: Sequence[int]) -> Tensor
 
 @contextmanager
 def _taking_down(layers: Sequence[nn.Module]) -> Iterator[list[dict[str, Any]]]:
-    """Inside, the layers hand on what they get, and it is taken down."""
+    """Inside, the layers hand on what they get in this thread, and it is taken down."""
     handed: list[dict[str, Any]] = []
 
-    def take_down(hidden: Tensor, **more: Any) -> Tensor:
-        handed.append({"hidden": hidden, **more})
-        return hidden
+    def handing_on(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def take_down(hidden: Tensor, *others: Any, **more: Any) -> Any:
+            mine = _taking.get()
+            if mine is None:
+                return forward(hidden, *others, **more)
+            if others:
+                raise TypeError("the layers are handed more than hidden states by position")
+            mine.append({"hidden": hidden, **more})
+            return hidden
 
-    try:
-        for layer in layers:
-            layer.forward = take_down
-        yield handed
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
+        return take_down
+
+    with _ONE:
+        token = _taking.set(handed)
+        try:
+            for layer in layers:
+                layer.forward = handing_on(layer.forward)
+            yield handed
+        finally:
+            _taking.reset(token)
+            for layer in layers:
+                layer.__dict__.pop("forward", None)
 
 
 def _without_hidden(handed: dict[str, Any]) -> dict[str, Any]:

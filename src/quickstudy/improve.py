@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quickstudy import repair, toolcalls
@@ -21,6 +21,7 @@ from quickstudy.awareness.estimators import assess, check
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
+from quickstudy.learning.lora import AdapterBank
 from quickstudy.learning.practice import Lesson, Practice, Study, practised_together
 from quickstudy.model import Context, LanguageModel
 from quickstudy.teaching.teacher import Teacher, load_teacher
@@ -28,6 +29,25 @@ from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Practice made beforehand: shared by several methods, or another's (`methods`).
+
+    `made` is never changed. `seconds`: what making it took. `failure`: why nothing came of it.
+    `under`: the draft whose prompt the examples continue; None: the one to improve. `adapter`:
+    what practice goes on from, and is kept in; None: a fresh one.
+    """
+
+    made: Synthesis
+    seconds: float = 0.0
+    failure: str | None = None
+    under: Draft | None = None
+    adapter: AdapterBank | None = None
+
+
+Source = Callable[[Draft, Deadline], Given]
 
 
 class Improver:
@@ -73,14 +93,19 @@ class Improver:
         return self.improve(self.draft(request))
 
     def answer_many(self, requests: Sequence[Request], at_once: int = 8) -> list[Answer]:
-        """Answers several requests, `at_once` side by side: one pass serves a token of each.
+        """Answers several requests, `at_once` side by side: decoded and trained in one pass.
 
-        Each gets its own adapter, and the answer that it would get alone. The seconds in the
-        episodes are those of the batch that a request was part of.
+        Each gets its own adapter, and in exact arithmetic the answer that it would get alone. The
+        seconds of what is done together are those of the batch, and the batch gives up
+        practice when the first of its requests has spent its time budget.
 
         Raises:
             RequestError: as `answer`, before anything is decoded.
         """
+        if at_once < 1:
+            raise ValueError(f"at_once is {at_once}; one request at a time is the least")
+        for request in requests:
+            self.model.prompt(request, self.config.decoding.thinking)
         answers: list[Answer] = []
         for first in range(0, len(requests), at_once):
             answers += self.improve_many(self.draft_many(requests[first : first + at_once]))
@@ -117,14 +142,18 @@ class Improver:
         drafts = zip(contexts, said, grammars, read, strict=True)
         return [Draft(c, one, g, *reply, dict(seconds)) for c, one, g, reply in drafts]
 
-    def improve(self, draft: Draft) -> Answer:
+    def improve(self, draft: Draft, source: Source | None = None) -> Answer:
         """The cycle: the draft itself if the model is sure of it, else the practised answer."""
-        return self.improve_many([draft])[0]
+        return self.improve_many([draft], source)[0]
 
-    def improve_many(self, drafts: Sequence[Draft]) -> list[Answer]:
-        """The cycle for several drafts; whatever fails for one leaves the others alone."""
+    def improve_many(self, drafts: Sequence[Draft], source: Source | None = None) -> list[Answer]:
+        """The cycle for several drafts; whatever fails for one leaves the others alone.
+
+        Args:
+            source: gives what to practise for an unsure draft, instead of synthesis.
+        """
         cases = [self.judge(draft) for draft in drafts]
-        self.practise([case for case in cases if case.unsure])
+        self.practise([case for case in cases if case.unsure], source)
         return [self.finish(case) for case in cases]
 
     def judge(self, draft: Draft, deadline: Deadline | None = None) -> Case:
@@ -142,9 +171,9 @@ class Improver:
                     case.final = self._sure(case)
         return case
 
-    def practise(self, cases: Sequence[Case]) -> None:
+    def practise(self, cases: Sequence[Case], source: Source | None = None) -> None:
         """Second third: practises and answers those of which the model is unsure, side by side."""
-        ready = [case for case in cases if self._has_practice(case)]
+        ready = [case for case in cases if self._has_practice(case, source)]
         with self._practised(ready) as practised:
             self._answer(practised)
 
@@ -157,11 +186,21 @@ class Improver:
         (drawn,) = self._decode([context], [ask], case.deadline)
         return toolcalls.read(drawn.text, context.request.tools)[0]
 
-    def _has_practice(self, case: Case) -> bool:
+    def _has_practice(self, case: Case, source: Source | None) -> bool:
         with _safely([case], "synthesis"):
-            synthesise(
-                self.decoder, case.draft, self.config, self.teacher, case.deadline, case.synthesis
-            )
+            if source is not None:
+                case.take(source(case.draft, case.deadline))
+            else:
+                synthesise(
+                    self.decoder,
+                    case.draft,
+                    self.config,
+                    self.teacher,
+                    case.deadline,
+                    case.synthesis,
+                )
+        if case.given is not None:
+            case.seconds["synthesis"] = case.given.seconds
         return case.fallback is None
 
     @contextmanager
@@ -169,7 +208,7 @@ class Improver:
         """Inside, the network answers each case with what it has practised for it."""
         if self.config.method == "tt-icl":
             for case in cases:
-                with _safely([case], "practice"):
+                with _safely([case], "answer"):  # nothing is trained: it is read with the answer
                     case.context = self._in_context(case)
             yield [case for case in cases if case.fallback is None]
             return
@@ -202,7 +241,9 @@ class Improver:
         students: list[Case] = []
         for case in cases:
             with _safely([case], "practice"):
-                studies.append(Study(case.draft.context.prefix, self._lessons(case)))
+                adapter = case.given.adapter if case.given else None
+                prefix, lessons = case.taught_under.context.prefix, self._lessons(case)
+                studies.append(Study(prefix, lessons, adapter))
                 students.append(case)
         if not students:
             return
@@ -216,20 +257,18 @@ class Improver:
                 deadline=_first(students),
             )
         )
-        for adapter, (case, practice) in enumerate(zip(students, outcomes, strict=True)):
+        for number, (case, practice) in enumerate(zip(students, outcomes, strict=True)):
             with _safely([case], "practice"):
-                case.adapter = adapter
+                case.adapter = number
                 self._review(case, practice)
                 if self.config.learning.mode == "full":  # the adapter must see the prefix as well
-                    bank.assign([adapter])
+                    bank.assign([number])
                     context = case.draft.context
-                    case.context = self.model.prefill(
-                        context.request, context.thinking, remember=False
-                    )
+                    case.context = self.model.prefill(context.request, context.thinking)
         bank.assign([case.adapter for case in students if case.fallback is None])
 
     def _lessons(self, case: Case) -> list[Lesson]:
-        draft, lessons = case.draft, []
+        draft, lessons = case.taught_under, []
         for example in list(case.synthesis.examples):
             turn = self.model.turn(draft.context, example.messages, draft.call_format)
             if turn is None:
@@ -286,6 +325,7 @@ class Improver:
                     self._grammar(case.context.request, case.draft.call_format),
                     # most of the draft stays
                     likely=(*case.draft.generation.ids, *case.draft.context.turn),
+                    opens=True,
                     sampling=case.context.request.sampling,
                 )
                 for case in cases
@@ -338,11 +378,23 @@ class Case:
         self.unsure = False
         self.seconds = dict(draft.seconds)
         self.certainty: Certainty | None = None
+        self.given: Given | None = None
         self.synthesis = Synthesis()
         self.adapter = 0
         self.losses: tuple[float, ...] = ()
         self.practised = False
         self.fallback: str | None = None
+
+    @property
+    def taught_under(self) -> Draft:
+        """The draft whose prompt the practice examples continue."""
+        return (self.given and self.given.under) or self.draft
+
+    def take(self, given: Given) -> None:
+        self.given, made = given, given.made
+        self.synthesis = Synthesis([*made.examples], [*made.rejected], [*made.notes])
+        if given.failure is not None:
+            raise NoExamples(given.failure)
 
     def reject(self, example: Example, reason: str) -> None:
         self.synthesis.rejected.append(Rejected(example, reason))

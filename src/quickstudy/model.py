@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +30,9 @@ from quickstudy.config import ModelConfig
 from quickstudy.errors import ModelError, RequestError
 from quickstudy.toolcalls import CallFormat, ReasoningStart
 from quickstudy.types import Message, Request, Tool
+
+# Whether this thread computes under an adapter
+adapted: ContextVar[bool] = ContextVar("adapted", default=False)
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,18 @@ class Start:
         return _forked(self.cache)
 
     def select(self, rows: Sequence[int]) -> Start:
-        """The same for some of the rows."""
-        same = list(rows) == list(range(len(self.prefixes)))
-        return self if same else start([self.prefixes[row] for row in rows])
+        """The same for some of the rows, at the same places: what is longest may not be there."""
+        prefixes = tuple(self.prefixes[row] for row in rows)
+        if list(rows) == list(range(len(self.prefixes))):
+            return self
+        if self.seen is None:
+            return start(prefixes)
+        chosen = torch.tensor(rows, device=self.seen.device)
+        cache = self.fork()
+        for layer in cache.layers:
+            layer.keys = layer.keys.index_select(0, chosen)
+            layer.values = layer.values.index_select(0, chosen)
+        return Start(prefixes, cache, self.seen[chosen])
 
 
 def start(prefixes: Sequence[Prefix]) -> Start:
@@ -78,9 +92,10 @@ def start(prefixes: Sequence[Prefix]) -> Start:
     longest = max(prefixes, key=lambda prefix: len(prefix.ids))
     joined = longest.fork()
     for index, layer in enumerate(joined.layers):
-        parts = [prefix.cache.layers[index] for prefix in prefixes]
-        layer.keys = _left_padded([part.keys for part in parts], layer.keys)
-        layer.values = _left_padded([part.values for part in parts], layer.values)
+        # the cache of an empty prefix may have no layers yet
+        parts = [prefix.cache.layers[index] if prefix.ids else None for prefix in prefixes]
+        layer.keys = _left_padded([part and part.keys for part in parts], layer.keys)
+        layer.values = _left_padded([part and part.values for part in parts], layer.values)
     places = torch.arange(len(longest.ids), device=joined.layers[0].keys.device)
     empty = torch.tensor([len(longest.ids) - len(p.ids) for p in prefixes], device=places.device)
     seen = places >= empty.unsqueeze(1)
@@ -93,18 +108,21 @@ class PrefixCache:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, ids: tuple[int, ...]) -> Prefix | None:
-        if ids in self._kept:
-            self._kept.move_to_end(ids)
-        return self._kept.get(ids)
+        with self._lock:
+            if ids in self._kept:
+                self._kept.move_to_end(ids)
+            return self._kept.get(ids)
 
     def keep(self, prefix: Prefix) -> None:
         if len(prefix.ids) > self.tokens:
             return
-        self._kept[prefix.ids] = prefix
-        while sum(map(len, self._kept)) > self.tokens:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[prefix.ids] = prefix
+            while sum(map(len, self._kept)) > self.tokens:
+                self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -168,9 +186,10 @@ class LanguageModel:
             checkpoint.check_loaded(spec, loading)
             network.requires_grad_(False)
             model = cls(network.to(device), tokenizer, source.name, config.prefix_cache)
-            if config.decoding_weights == "int8" or (
-                config.decoding_weights == "auto" and narrow.able(model.network)
-            ):
+            int8 = config.decoding_weights == "int8"
+            if int8 and device.type != "cpu":
+                raise ModelError("model.decoding_weights=int8 is for a CPU; use auto or own")
+            if int8 or (config.decoding_weights == "auto" and narrow.pays(model.network)):
                 narrow.install(model.network)
             return model
         except ModelError:
@@ -297,20 +316,11 @@ class LanguageModel:
         assert refusal is not None
         raise refusal
 
-    # --- forward passes ---
-
-    @torch.no_grad()
-    def prefill(
-        self, request: Request, thinking: bool = False, *, remember: bool = True
-    ) -> Context:
-        """Runs the shared prefix once, or takes it from the requests before.
-
-        Args:
-            thinking: asks a template that knows `enable_thinking` for a block of reasoning.
-            remember: False under an adapter, whose prefix is nobody else's.
+    def prompt(self, request: Request, thinking: bool = False) -> tuple[list[int], Style]:
+        """A request's whole prompt, and the style it is told in.
 
         Raises:
-            RequestError: if the prompt is longer than the model's context.
+            RequestError: if the template refuses it or it is longer than the model's context.
         """
         ids, style = self._render(request.messages, request.tools, thinking=thinking)
         if len(ids) >= self.context_length:
@@ -318,21 +328,50 @@ class LanguageModel:
                 f"the request has {len(ids)} tokens and the model reads {self.context_length}; "
                 "shorten the conversation or list fewer tools"
             )
+        return ids, style
+
+    # --- forward passes ---
+
+    @torch.no_grad()
+    def prefill(self, request: Request, thinking: bool = False) -> Context:
+        """Runs the shared prefix once, or takes it from the requests before.
+
+        Args:
+            thinking: asks a template that knows `enable_thinking` for a block of reasoning.
+
+        Raises:
+            RequestError: if the prompt is longer than the model's context.
+        """
+        ids, style = self.prompt(request, thinking)
         system = [m for m in request.messages if m.role == "system"]
         # any other conversation will do, as long as it parts from this one at its first letter
         first = next(m.content for m in request.messages if m.role != "system")
         probe = Message("user", "!" if first.lstrip().startswith("?") else "?")
         other, _ = self._render([*system, probe], request.tools, "json", thinking, style)
-        length = _boundary(ids, other, frozenset(self.single_tokens.values()))
-        shared, turn = tuple(ids[:length]), tuple(ids[length:])
-        prefix = self.prefixes.get(shared) if remember else None
-        if prefix is None:
-            prefix = Prefix(shared, self.empty_prefix().cache)
-            if shared:
-                self.network(self._tensor([shared]), past_key_values=prefix.cache, logits_to_keep=1)
-            if remember:
-                self.prefixes.keep(prefix)
-        return Context(request, prefix, turn, style, thinking)
+        shared = self.shared([ids, other])
+        if adapted.get():  # what an adapter makes of it is nobody else's
+            prefix = self.run(shared)
+        elif (kept := self.prefixes.get(shared)) is not None:
+            prefix = kept
+        else:
+            prefix = self.run(shared)
+            self.prefixes.keep(prefix)
+        return Context(request, prefix, tuple(ids[len(shared) :]), style, thinking)
+
+    def shared(self, prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """What prompts have in common at their beginning, up to a control token."""
+        single = frozenset(self.single_tokens.values())
+        first = prompts[0]
+        length = min(_boundary(first, other, single) for other in prompts[1:])
+        return tuple(first[:length])
+
+    @torch.no_grad()
+    def run(self, ids: tuple[int, ...]) -> Prefix:
+        """Runs the beginning of prompts; nothing for no tokens."""
+        prefix = self.empty_prefix()
+        if ids:
+            self.network(self._tensor([ids]), past_key_values=prefix.cache, logits_to_keep=1)
+        return Prefix(ids, prefix.cache)
 
     @cached_property
     def window(self) -> int | None:

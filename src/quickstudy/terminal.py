@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -16,6 +16,7 @@ from quickstudy.types import STAGES, Answer, ToolCall
 
 if TYPE_CHECKING:
     from quickstudy.awareness.reference import Calibration
+    from quickstudy.evals.records import Summary
 
 
 def told(calls: Iterable[ToolCall]) -> str:
@@ -120,6 +121,28 @@ def calibration_table(made: Calibration) -> Table:
     return table
 
 
+def summary_table(benchmark: str, summary: Summary) -> Table:
+    """One row a method of one benchmark: accuracy and paired gains with their intervals."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    best = summary.best_free[benchmark]
+    table.title = f"{benchmark}, {summary.model.name}"
+    table.caption = f"points, with 95% intervals; the best of what needs no training is {best}"
+    for heading in ("method", "n", "accuracy", "vs base", "fixed/broken", f"vs {best}", "s"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "method" else "right")
+    for name, method in summary.benchmarks[benchmark].items():
+        gain, free = method.delta_vs_base, method.delta_vs_best_free
+        table.add_row(
+            name,
+            str(method.n),
+            _points(method.accuracy, method.ci95),
+            _points(gain.mean, gain.ci95, sign="+") if gain else "",
+            f"{gain.fixed}/{gain.broken}" if gain else "",
+            _points(free.mean, free.ci95, sign="+") if free else "",
+            f"{method.seconds:.1f}",
+        )
+    return table
+
+
 def settings_table(settings: Iterable[tuple[str, Any, str]]) -> Table:
     table = Table(show_lines=False, pad_edge=False)
     for heading in ("setting", "default", "meaning"):
@@ -127,6 +150,61 @@ def settings_table(settings: Iterable[tuple[str, Any, str]]) -> Table:
     for name, default, meaning in settings:
         table.add_row(name, Text(str(default)), Text(meaning))
     return table
+
+
+def benchmarks_table(benchmarks: Iterable[Mapping[str, Any]]) -> Table:
+    """One row a benchmark, as `evals.data.listing` tells it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("benchmark", no_wrap=True)
+    table.add_column("rows", justify="right")
+    for heading in ("files", "licence", "source"):
+        table.add_column(heading, overflow="fold")
+    for told in benchmarks:
+        cells = ("\n".join(told["files"]), told["licence"], told["origin"])
+        table.add_row(told["name"], str(told["rows"]), *map(Text, cells))
+    table.caption = "Check a folder with --data DIR; add --fetch to fetch what it lacks."
+    return table
+
+
+def files_table(files: Iterable[Mapping[str, Any]]) -> Table:
+    """One row a file, as `evals.data.Checked.to_json` tells it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    for heading in ("rows", "malformed"):
+        table.add_column(heading, justify="right")
+    for heading in ("sha256", "state", "for"):
+        table.add_column(heading, overflow="fold")
+    for told in files:
+        rows, digest = told["rows"], told["sha256"]
+        counted = f"{rows} of {told['expected_rows']}" if rows is not None else "–"
+        table.add_row(
+            Text(told["path"]),
+            counted,
+            str(len(told["malformed"])),
+            digest[:12] if digest else "–",
+            Text(told["state"], style="green" if told["state"] == "good" else "red"),
+            ", ".join(told["benchmarks"]),
+        )
+    return table
+
+
+def file_faults(files: Iterable[Mapping[str, Any]], most: int = 3) -> Iterator[str]:
+    """What is wrong with files, in lines; of each at most a few malformed rows."""
+    for told in files:
+        if told["error"]:
+            yield f"{told['path']}: {told['error']}"
+        for bad in told["malformed"][:most]:
+            yield f"{told['path']}, row {bad['row']}: {bad['error']}"
+        if len(told["malformed"]) > most:
+            yield f"{told['path']}: {len(told['malformed']) - most} more rows are malformed"
+
+
+def _points(mean: float | None, ci95: tuple[float, float] | None, sign: str = "") -> str:
+    """A share as points of a hundred: `+5.5 (1.0 to 10.0)`."""
+    if mean is None or ci95 is None:
+        return ""
+    low, high = (100 * limit for limit in ci95)
+    return f"{100 * mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def _reply(reply: Any) -> str:

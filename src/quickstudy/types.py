@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from jsonschema import Draft202012Validator
@@ -74,7 +75,7 @@ class Tool:
         if not isinstance(parameters, Mapping):
             raise RequestError(f"{where}: parameters of {name!r} must be a JSON Schema object")
         try:
-            Draft202012Validator.check_schema(dict(parameters))
+            _check_schema(json.dumps(parameters))
             check_references(parameters, f"{where}: parameters of {name!r}")
         except SchemaError as error:
             spot = ".".join(str(step) for step in error.absolute_path) or "the top"
@@ -416,6 +417,12 @@ def nesting(value: object) -> int:
             for inner in (outer.values() if isinstance(outer, Mapping) else outer)
         ]
     return depth
+
+
+@lru_cache(maxsize=4096)
+def _check_schema(schema: str) -> None:
+    """Cached: it takes milliseconds, and the same tools come with request after request."""
+    Draft202012Validator.check_schema(json.loads(schema))
 
 
 def _check_json(value: object, where: str) -> None:

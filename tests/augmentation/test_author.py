@@ -15,7 +15,7 @@ from quickstudy.augmentation.author import Author, OwnWriter
 from quickstudy.config import AugmentationConfig
 from quickstudy.decoding import Ask, Deadline, Decoder, Generation
 from quickstudy.errors import BudgetSpent
-from quickstudy.model import LanguageModel
+from quickstudy.model import LanguageModel, Prefix
 from quickstudy.types import Tool, ToolCall
 
 CALL = Tool.parse(
@@ -45,8 +45,11 @@ class Script:
         self.asked: list[Ask] = []
         self.options: dict[str, Any] = {}
 
+    def fixed_prefix(self, prompts: object) -> Prefix:
+        return self.model.empty_prefix()
+
     def decode(self, prefix: object, asks: Sequence[Ask], **options: Any) -> list[Generation]:
-        assert prefix is None
+        assert prefix is None or not prefix.ids
         self.asked += asks
         self.options = options
         return [Generation((), self.texts.pop(0), (), True) for _ in asks]

@@ -175,12 +175,12 @@ class TestCorrupted:
     @given(st.data())
     def test_an_entry_damaged_anywhere_is_read_or_missed(self, data: st.DataObject) -> None:
         """What is read is a list of whole examples, never half of one."""
-        text = json.dumps([memory._dump(example) for example in EXAMPLES])
+        text = json.dumps([memory.dump(example) for example in EXAMPLES])
         at = data.draw(st.integers(0, len(text)))
         cut = data.draw(st.integers(0, 30))
         damaged = text[:at] + data.draw(st.text('{}[]",:0n ', max_size=3)) + text[at + cut :]
         with suppress(QuickstudyError, ValueError, LookupError, TypeError, RecursionError):
-            for example in (memory._parse(raw) for raw in json.loads(damaged)):
+            for example in (memory.parse(raw) for raw in json.loads(damaged)):
                 assert example.messages
                 assert example.content or example.tool_calls
                 example.to_json()

@@ -21,7 +21,7 @@ from quickstudy.awareness.names import name_log_probs
 from quickstudy.config import AugmentationConfig, Config, DecodingConfig, LearningConfig
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import BudgetSpent, NoExamples
-from quickstudy.model import Context, LanguageModel
+from quickstudy.model import Context, LanguageModel, Prefix
 from quickstudy.toolcalls import Grammar, grammar, write
 from quickstudy.types import Candidate, Example, Message, Rejected, Reply, Request, ToolCall
 
@@ -44,6 +44,9 @@ class Script:
         self.model = model
         self.batches = list(batches)
         self.asked: list[list[Ask]] = []
+
+    def fixed_prefix(self, prompts: object) -> Prefix:
+        return self.model.empty_prefix()
 
     def decode(self, prefix: object, asks: Sequence[Ask], **_: Any) -> list[Generation]:
         self.asked.append(list(asks))

@@ -72,3 +72,33 @@ class TestCompare:
     def test_unequal_lengths_are_an_error(self) -> None:
         with pytest.raises(ValueError, match="zip"):
             compare([True], [True, False])
+
+
+class TestClusters:
+    def test_items_of_their_own_are_clusters_of_one(self) -> None:
+        values = [0.0, 1.0, 0.0, 0.3, 0.9]
+        assert bootstrap(values, clusters=list("abcde")) == bootstrap(values)
+
+    def test_what_says_the_same_thing_twice_says_no_more(self) -> None:
+        """Ten copies of each item are no ten items."""
+        once, copied = [1.0, 0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0, 1.0] * 10
+        clusters = list("abcde") * 10
+        apart, together = bootstrap(copied), bootstrap(copied, clusters=clusters)
+        assert together == bootstrap(once)
+        assert apart.high - apart.low < (together.high - together.low) / 2
+
+    def test_one_cluster_has_no_spread(self) -> None:
+        assert bootstrap([1.0, 0.0], clusters=["a", "a"]) == Interval(0.5, 0.5, 0.5)
+
+    def test_the_mean_is_of_items_not_of_clusters(self) -> None:
+        interval = bootstrap([1.0, 1.0, 1.0, 0.0], clusters=["a", "a", "a", "b"])
+        assert interval == Interval(0.75, 0.0, 1.0)
+
+    def test_a_gain_is_drawn_by_cluster(self) -> None:
+        before, after = [False] * 6, [True, True, True, False, False, False]
+        assert compare(before, after, [1, 1, 1, 2, 2, 2]).gain == Interval(0.5, 0.0, 1.0)
+        assert compare(before, after).gain.low > 0
+
+    def test_every_value_has_its_cluster(self) -> None:
+        with pytest.raises(ValueError, match="zip"):
+            bootstrap([1.0, 0.0], clusters=["a"])

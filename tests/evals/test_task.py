@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickstudy.errors import RequestError
-from quickstudy.evals.task import Task, load, parse
+from quickstudy.evals.task import Task, load, parse, sample
 from quickstudy.toolcalls import problem
 from quickstudy.types import ToolCall
 
@@ -156,6 +156,73 @@ class TestParse:
         for tool in ({"name": "f"}, {"name": "f", "parameters": None}):
             (parsed,) = parse({**SEALTOOL, "tools": [tool]}, 1).request.tools
             assert not parsed.properties
+
+
+class TestTask:
+    def test_rows_that_ask_the_same_have_one_query(self) -> None:
+        other = parse({**SEALTOOL, "id": "b", "answers": []}, 2)
+        assert parse(SEALTOOL, 1).query == other.query
+        assert parse({**SEALTOOL, "query": "Why?"}, 1).query != other.query
+
+    def test_a_past_call_is_part_of_the_query(self) -> None:
+        said = [{"role": "user", "content": "go"}, {"role": "assistant", "content": ""}]
+        called = [said[0], {**said[1], "tool_calls": [{"name": "f", "arguments": {"a": "Oslo"}}]}]
+        assert (
+            parse({**SEALTOOL, "query": said}, 1).query
+            != parse({**SEALTOOL, "query": called}, 1).query
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "verbatim"),
+        [
+            ({"platform": "Facebook"}, True),
+            ({"platform": "facebook"}, False),
+            ({"posts": 123}, True),
+            ({"posts": 124}, False),
+            ({"platform": "Facebook", "posts": 124}, False),
+            ({"deep": True}, False),
+            ({}, True),
+        ],
+    )
+    def test_verbatim(self, arguments: dict[str, Any], verbatim: bool) -> None:
+        gold = [{"name": "retrievePostMetrics", "arguments": arguments}]
+        assert parse({**SEALTOOL, "answers": gold}, 1).verbatim == verbatim
+
+    def test_verbatim_looks_at_the_whole_conversation_and_not_at_ignored_arguments(self) -> None:
+        call = {"name": "f", "arguments": {"a": "Oslo"}}
+        query = [
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ]
+        assert parse({**SEALTOOL, "query": query, "answers": [call]}, 1).verbatim
+        task = parse({**SEALTOOL, "answers": [call]}, 1)
+        assert not task.verbatim
+        assert Task(task.request, task.gold, ignored=frozenset({"a"})).verbatim
+
+
+class TestSample:
+    TASKS = tuple(parse({**SEALTOOL, "query": f"Post {n // 2}?"}, n) for n in range(40))
+
+    def test_everybody_gets_the_same_rows(self) -> None:
+        ids = [task.id for task in sample(self.TASKS, 5, seed=3)]
+        assert ids == [task.id for task in sample(self.TASKS[::-1], 5, seed=3)]
+        assert ids == [task.id for task in sample(self.TASKS, None, seed=3)][:5]
+        assert ids != [task.id for task in sample(self.TASKS, 5, seed=4)]
+
+    def test_the_order_is_for_ever(self) -> None:
+        """A run goes on with the same rows under another Python."""
+        assert [task.id for task in sample(self.TASKS, 4, seed=0)] == ["38", "6", "34", "14"]
+
+    def test_fresh_rows_ask_nothing_that_was_asked(self) -> None:
+        used = sample(self.TASKS, 10, seed=0)
+        fresh = sample(self.TASKS, None, seed=0, offset=10)
+        assert not {task.query for task in used} & {task.query for task in fresh}
+        assert len({task.query for task in [*used, *fresh]}) == 20
+        assert [t.id for t in sample(self.TASKS, 3, seed=0, offset=10)] == [t.id for t in fresh[:3]]
+
+    def test_more_than_there_are(self) -> None:
+        assert len(sample(self.TASKS, 1000, seed=0)) == 40
+        assert sample(self.TASKS, 0, seed=0) == []
 
 
 class TestLoad:

@@ -24,7 +24,7 @@ from transformers import get_scheduler
 from quickstudy.config import Config, LearningConfig
 from quickstudy.decoding import Deadline
 from quickstudy.learning.lora import AdapterBank, Targets, target_layers
-from quickstudy.learning.practice import Lesson, lesson_losses, practised
+from quickstudy.learning.practice import Lesson, Study, lesson_losses, practised_together
 from quickstudy.model import LanguageModel, Prefix
 
 # PEFT asks transformers by a name that it is about to drop
@@ -36,7 +36,7 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 def random_ids(count: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count,), generators=[generator]).tolist()
+    return torch.randint(0, 256, (count,), generator=generator).tolist()
 
 
 PREFIX = random_ids(40, 0)
@@ -48,18 +48,33 @@ LESSONS = [  # ragged in turn and answer
 
 
 def new_adapter(
-    model: LanguageModel, targets: Targets = "all-linear", *, trained: bool
+    model: LanguageModel,
+    targets: Targets = "all-linear",
+    *,
+    trained: bool,
+    upper: float = 1.0,
 ) -> AdapterBank:
     """An adapter as practice makes it (B zero), or one as if it had been trained."""
     generator = torch.Generator().manual_seed(7)
     adapter = AdapterBank(
-        model.network, rank=RANK, alpha=ALPHA, targets=targets, generator=generator
+        model.network,
+        rank=RANK,
+        alpha=ALPHA,
+        targets=targets,
+        generators=[generator],
+        upper=upper,
     )
     if trained:
-        with torch.no_grad():
-            for b in adapter.b.values():
-                b.uniform_(-0.3, 0.3, generator=generator)
+        fill(adapter, generator)
     return adapter
+
+
+def fill(bank: AdapterBank, generator: torch.Generator) -> None:
+    """Gives every B of every adapter numbers, as if it had been trained."""
+    for (_, part), values in bank.master.items():
+        if part == "B":
+            values.uniform_(-0.3, 0.3, generator=generator)
+    bank.sync()
 
 
 def made_prefix(model: LanguageModel, ids: Sequence[int]) -> Prefix:
@@ -206,7 +221,7 @@ class TestPeft:
         """The whole of practice, from its own fresh A and zero B, against a plain PEFT loop."""
         config = LearningConfig(
             mode=mode, targets=targets, rank=RANK, alpha=ALPHA, learning_rate=1e-2, epochs=3,
-            stop_loss=0,
+            stop_loss=0, upper_layers=1,
         )  # fmt: skip
         reference = Reference.of(
             tiny, new_adapter(tiny, targets, trained=False), activated=mode == "activated"
@@ -224,12 +239,17 @@ class TestPeft:
             loss.backward()
             optimizer.step()
         prefix = made_prefix(tiny, PREFIX)
-        with practised(
-            tiny, prefix, LESSONS, config, informative_loss=0, seed=7, deadline=Deadline()
-        ) as practice:
+        with practised_together(
+            tiny,
+            [Study(prefix, LESSONS)],
+            config,
+            informative_loss=0,
+            seed=7,
+            deadline=Deadline(),
+        ) as (bank, (practice,)):
             assert practice.losses == pytest.approx(losses, abs=1e-6)
-            assert_same_weights(practice.adapter, reference, within=0.005 * config.learning_rate)
-            for b in practice.adapter.b.values():
+            assert_same_weights(bank, reference, within=0.005 * config.learning_rate)
+            for b in bank.b.values():
                 assert float(b.detach().abs().max()) > config.learning_rate
 
 
@@ -257,13 +277,18 @@ def test_the_papers_recipe_is_a_plain_loop(tiny: LanguageModel, mode: str, count
             optimizer.step()
             schedule.step()
     prefix = made_prefix(tiny, PREFIX)
-    with practised(
-        tiny, prefix, LESSONS[:count], config, informative_loss=0, seed=7, deadline=Deadline()
-    ) as practice:
+    with practised_together(
+        tiny,
+        [Study(prefix, LESSONS[:count])],
+        config,
+        informative_loss=0,
+        seed=7,
+        deadline=Deadline(),
+    ) as (bank, (practice,)):
         assert practice.losses == pytest.approx(losses, abs=1e-5)
         # 15 steps add up more rounding than 3
-        assert_same_weights(practice.adapter, reference, within=0.02 * config.learning_rate)
-        for b in practice.adapter.b.values():
+        assert_same_weights(bank, reference, within=0.02 * config.learning_rate)
+        for b in bank.b.values():
             assert float(b.detach().abs().max()) > config.learning_rate
 
 
@@ -453,7 +478,8 @@ class TestAdapter:
             losses = lesson_losses(model, [model.empty_prefix()] * 3, LESSONS, "activated")
             losses.sum().backward()
             assert logits_of(model.network, PREFIX).dtype == torch.bfloat16
-        for parameter in adapter.parameters():
-            assert parameter.grad is not None
-            assert parameter.grad.dtype == torch.float32
-            assert bool(parameter.grad.isfinite().all())
+        for gradient, parameter in zip(adapter.gradients(), adapter.parameters(), strict=True):
+            assert gradient.dtype == torch.float32
+            assert gradient.shape == parameter.shape
+            assert bool(gradient.isfinite().all())
+            assert float(gradient.abs().max()) > 0

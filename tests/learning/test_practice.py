@@ -23,7 +23,15 @@ from quickstudy.config import LearningConfig
 from quickstudy.decoding import Deadline
 from quickstudy.errors import BudgetSpent, NoExamples, PracticeDiverged
 from quickstudy.learning import practice
-from quickstudy.learning.practice import Lesson, Practice, lesson_losses, practised
+from quickstudy.learning.practice import (
+    Lesson,
+    Losses,
+    Practice,
+    Study,
+    lesson_losses,
+    practised,
+    practised_together,
+)
 from quickstudy.model import LanguageModel, Prefix
 
 
@@ -129,7 +137,7 @@ def losses_of(
     model: LanguageModel, prefix: Prefix, lessons: Sequence[Lesson], mode: str = "activated"
 ) -> Tensor:
     with torch.no_grad():
-        return lesson_losses(model, prefix, lessons, mode)
+        return lesson_losses(model, [prefix] * len(lessons), lessons, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -181,12 +189,12 @@ class TestInformative:
         between = (min(told) + sorted(told)[1]) / 2
         kept = [lesson for i, lesson in enumerate(LESSONS) if i != least]
         with practising(tiny, prefix, informative_loss=between, epochs=4) as made:
-            assert made.known == (least,)
+            assert made.known == [least]
         with practising(tiny, prefix, kept, epochs=4) as alone:
-            assert alone.known == ()
+            assert alone.known == []
         assert made.losses == pytest.approx(alone.losses, abs=1e-4)
         with practising(tiny, prefix, epochs=4) as all_of_them:
-            assert all_of_them.known == ()
+            assert all_of_them.known == []
         assert abs(all_of_them.losses[-1] - made.losses[-1]) > 1e-2
 
     def test_nothing_to_learn(self, tiny: LanguageModel, prefix: Prefix) -> None:
@@ -200,7 +208,7 @@ class TestInformative:
 
     def test_the_limit_itself_is_informative(self, tiny: LanguageModel, prefix: Prefix) -> None:
         with practising(tiny, prefix, informative_loss=0, epochs=1) as made:
-            assert made.known == ()
+            assert made.known == []
 
 
 class TestStopping:
@@ -215,17 +223,14 @@ class TestStopping:
         assert 2 < len(made.losses) < 60
         assert made.losses[-1] < 4.6 <= min(made.losses[:-1])
 
-    def test_nothing_to_do_where_the_loss_is_small_from_the_start(
-        self, tiny: LanguageModel, prefix: Prefix
+    @pytest.mark.parametrize("size", [None, 1])
+    def test_a_small_loss_is_stepped_on_once(
+        self, tiny: LanguageModel, prefix: Prefix, rates: list[float], size: int | None
     ) -> None:
-        """Without a step nothing is practised, and it must not look as if it were."""
-        before = mix_up(tiny)
-        with (
-            pytest.raises(NoExamples, match="already answers"),
-            practising(tiny, prefix, epochs=5, stop_loss=50),
-        ):
-            pytest.fail("the block is not entered")
-        before.assert_still(tiny)
+        """An epoch with no loss above the limit is the last one, the first epoch too."""
+        with practising(tiny, prefix, epochs=5, stop_loss=50, batch_size=size) as made:
+            assert len(made.losses) == ((size and 3) or 1)
+        assert len(rates) == len(made.losses)
 
     def test_no_time_left(self, tiny: LanguageModel, prefix: Prefix) -> None:
         before = mix_up(tiny)
@@ -262,7 +267,7 @@ class TestStopping:
 
         def step(self: torch.optim.AdamW) -> None:
             real(self)
-            self.param_groups[0]["params"][-1].data[0, 0] = torch.nan
+            self.param_groups[0]["params"][-1].data[0] = torch.nan
 
         monkeypatch.setattr(torch.optim.AdamW, "step", step)
         with pytest.raises(PracticeDiverged), practising(tiny, prefix, epochs=1):
@@ -291,15 +296,15 @@ FaultAt = Callable[[pytest.MonkeyPatch, type[BaseException]], None]
 
 
 def at_the_second_loss(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
-    real, calls = practice.lesson_losses, []
+    real, calls = Losses.of, []
 
-    def fail(*args: Any) -> Tensor:
-        calls.append(args)
+    def fail(self: Losses, rows: Sequence[int]) -> Tensor:
+        calls.append(rows)
         if len(calls) == 2:
             raise error
-        return real(*args)
+        return real(self, rows)
 
-    monkeypatch.setattr(practice, "lesson_losses", fail)
+    monkeypatch.setattr(Losses, "of", fail)
 
 
 def in_the_optimizer(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
@@ -333,7 +338,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def our_rates(steps: int, **settings: Any) -> list[float]:
     config = LearningConfig(learning_rate=1, **settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
-    scheduler = practice._schedule(optimizer, config, steps)
+    scheduler = practice.schedule(optimizer, config, steps)
     taken = []
     for _ in range(steps):
         taken.append(scheduler.get_last_lr()[0])
@@ -451,13 +456,13 @@ class TestSchedule:
 
 class TestBatches:
     def sizes(self, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-        real, seen = practice.lesson_losses, []
+        real, seen = Losses.of, list[list[int]]()
 
-        def watch(model: Any, prefix: Any, lessons: Sequence[Lesson], mode: str) -> Tensor:
-            seen.append([LESSONS.index(lesson) for lesson in lessons])
-            return real(model, prefix, lessons, mode)
+        def watch(self: Losses, rows: Sequence[int]) -> Tensor:
+            seen.append(list(rows))
+            return real(self, rows)
 
-        monkeypatch.setattr(practice, "lesson_losses", watch)
+        monkeypatch.setattr(Losses, "of", watch)
         return seen
 
     @pytest.mark.parametrize(
@@ -501,27 +506,26 @@ class TestBatches:
             batch_size=1,
             learning_rate=1e-5,
         ) as made:
-            assert made.known == (least,)
+            assert made.known == [least]
         rest = [[i] for i in range(3) if i != least]
         assert seen == [[0], [1], [2], *rest, *rest]
         assert len(made.losses) == 6
 
-    def test_a_learnt_batch_takes_no_step_and_another_does(
+    def test_practice_goes_on_as_long_as_one_batch_is_not_learnt(
         self, tiny: LanguageModel, prefix: Prefix, rates: list[float]
     ) -> None:
-        """Practice goes on as long as some batch of an epoch is not learnt yet."""
+        """And all batches of such an epoch take their step."""
         told = sorted(losses_of(tiny, prefix, LESSONS).tolist())
         with practising(
             tiny,
             prefix,
             epochs=2,
             batch_size=1,
-            stop_loss=(told[0] + told[1]) / 2,
+            stop_loss=(told[1] + told[2]) / 2,
             learning_rate=1e-5,
         ) as made:
             pass
-        assert len(made.losses) == 6
-        assert len(rates) == 4
+        assert len(made.losses) == len(rates) == 6
 
     def test_a_loss_that_is_no_number_is_not_known(
         self, tiny: LanguageModel, prefix: Prefix
@@ -589,9 +593,16 @@ class TestReset:
     ) -> None:
         """Nothing of the first practice is in the second; another seed is another adapter."""
 
-        def learnt(seed: int) -> tuple[tuple[float, ...], Tensor]:
-            with practising(tiny, prefix, mode=mode, seed=seed) as made:
-                b = torch.cat([b.detach().flatten() for b in made.adapter.b.values()])
+        def learnt(seed: int) -> tuple[list[float], Tensor]:
+            with practised_together(
+                tiny,
+                [Study(prefix, LESSONS)],
+                LearningConfig(rank=4, learning_rate=1e-2, stop_loss=0, mode=mode),
+                informative_loss=0,
+                seed=seed,
+                deadline=Deadline(),
+            ) as (bank, (made,)):
+                b = torch.cat([b.detach().flatten() for b in bank.b.values()])
             return made.losses, b
 
         losses, weights = learnt(0)

@@ -67,7 +67,7 @@ def test_what_cannot_be_run_is_told(tiny_folder: str, tmp_path: Path) -> None:
 def test_memory_process_tells_its_peaks(
     tiny_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = bench.Config.load(None, [*bench.FIXED, *bench.QUICK]).model_dump_json()
+    settings = bench.Config.load(None, [*bench.QUICK]).model_dump_json()
     memory._main(tiny_folder, "short", settings)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["peak"] >= told["loaded"] > 10_000_000

@@ -44,8 +44,8 @@ for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the rat
         record(
             "practice", "ours-activated", turn, 2 * pace, steps=4, flops_once=0.0, flops_step=40.0
         ),
-        record("step", "few", turn, 3 * pace, K=2, steps=4, flops_step=40.0),
-        record("step", "many", turn, 7 * pace, K=2, steps=12, flops_step=40.0),
+        record("step", "few", turn, 3 * pace, K=2, B=1, steps=4, flops_step=40.0),
+        record("step", "many", turn, 7 * pace, K=2, B=1, steps=12, flops_step=40.0),
         record("whole", "plain", turn, 2 * pace, practised=False, stages={"prefill": pace}),
         record("whole", "sure", turn, 2 * pace, practised=False, stages={"prefill": pace}),
         record(
@@ -60,8 +60,8 @@ for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the rat
         ),
         record("pipeline", "naive", turn, 30 * pace, stages=STAGES),
         record("pipeline", "ours", turn, 3 * pace, practised=True, fallback=None, stages=STAGES),
-        record("decode", "ours", turn, 2 * pace, tokens=20, passes=5, bytes_a_pass=100),
-        record("decode", "generate", turn, 4 * pace, tokens=20, passes=20, bytes_a_pass=100),
+        record("decode", "ours", turn, 2 * pace, tokens=20, passes=5, bytes=500),
+        record("decode", "generate", turn, 4 * pace, tokens=20, passes=20, bytes=2000),
         record("memory", "plain", turn, pace, peak=100, practised=0),
         record("memory", "unsure", turn, pace, peak=120, practised=2),
         record("curves", "K=1", turn, pace, axis="K", value=1),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quickstudy.toolcalls import problem, read, write
 from quickstudy.toolcalls.formats import python_literal
-from quickstudy.toolcalls.pythonic import _literal
+from quickstudy.toolcalls.pythonic import literal
 from quickstudy.types import Tool, ToolCall
 
 TRIP = Tool.parse({
@@ -116,8 +116,8 @@ def test_a_cut_off_list_has_the_calls_before_the_cut() -> None:
 @settings(deadline=None, max_examples=100)
 @given(VALUES)
 def test_a_literal_is_read_back(value: object) -> None:
-    assert _literal(python_literal(value)) == value
-    assert type(_literal(python_literal(value))) is type(value)
+    assert literal(python_literal(value)) == value
+    assert type(literal(python_literal(value))) is type(value)
 
 
 @settings(deadline=None, max_examples=200)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from quickstudy import prompts
 from quickstudy.decoding import Ask, Deadline, Decoder
 from quickstudy.prompts import dialogue
 from quickstudy.toolcalls import value_grammar
@@ -54,12 +55,21 @@ class OwnWriter:
         max_new_tokens: int,
         stop: str | None = "\n",
     ) -> list[str]:
+        model = self.decoder.model
+        rendered = [model.render(messages, ()) for messages in dialogues]
+        prefix = None
+        if all(prompts.is_fixed(messages) for messages in dialogues):
+            another = model.render([*dialogues[0][:-1], Message("user", "?")], ())
+            prefix = self.decoder.fixed_prefix([*rendered, another])
         asks = [
-            Ask(self.decoder.model.render(messages, ()), value_grammar(schema) if schema else None)
-            for messages, schema in zip(dialogues, schemas, strict=True)
+            Ask(
+                prompt[len(prefix.ids) if prefix else 0 :],
+                value_grammar(schema) if schema else None,
+            )
+            for prompt, schema in zip(rendered, schemas, strict=True)
         ]
         written = self.decoder.decode(
-            None,
+            prefix,
             asks,
             max_new_tokens=max_new_tokens,
             deadline=self.deadline,
@@ -84,7 +94,7 @@ class Author:
             dialogues.append(dialogue("values", name=name, description=described, value=value))
         lines = self._write(dialogues, [None] * len(asks), max_new_tokens=24)
         return [
-            [part for piece in line.split(";")[:-1] or [line] if (part := piece.strip(' ."'))]
+            [part for piece in _whole(line.split(";")) if (part := piece.strip(' ."'))]
             for line in lines
         ]
 
@@ -127,6 +137,12 @@ class Author:
         max_new_tokens: int,
     ) -> list[str]:
         return self.writer.write(dialogues, schemas, max_new_tokens) if dialogues else []
+
+
+def _whole(pieces: list[str]) -> list[str]:
+    """Without the last one if it may have been cut off; the only one stays."""
+    whole = pieces[-1].rstrip().endswith(".") or len(pieces) == 3  # three were asked for
+    return pieces if whole else pieces[:-1] or pieces
 
 
 def _told(call: ToolCall, tools: Mapping[str, Tool]) -> str:

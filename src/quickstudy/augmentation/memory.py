@@ -71,14 +71,14 @@ class Memory:
             _failed("read", error)
             return []
         try:
-            return [_parse(raw) for raw in json.loads(text)] if isinstance(text, str) else []
+            return [parse(raw) for raw in json.loads(text)] if isinstance(text, str) else []
         except (QuickstudyError, ValueError, LookupError, TypeError, RecursionError):
             return []
 
     def keep(self, key: str, examples: Sequence[Example]) -> None:
         try:
             with closing(self._cache) as cache:
-                cache.set(key, json.dumps([_dump(example) for example in examples]))
+                cache.set(key, json.dumps([dump(example) for example in examples]))
         except Exception as error:
             _failed("written", error)
 
@@ -123,7 +123,7 @@ def key(
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
-def _dump(example: Example) -> dict[str, Any]:
+def dump(example: Example) -> dict[str, Any]:
     return {
         "messages": [message.to_openai() for message in example.messages],
         "answer": Message("assistant", example.content, example.tool_calls).to_openai(),
@@ -131,7 +131,7 @@ def _dump(example: Example) -> dict[str, Any]:
     }
 
 
-def _parse(raw: Any) -> Example:
+def parse(raw: Any) -> Example:
     answer = Message.parse(raw["answer"])
     if not answer.content and not answer.tool_calls:
         raise ValueError("an example without an answer")

@@ -8,13 +8,12 @@ A row of `data/demo.jsonl` is a request in OpenAI form with the calls that answe
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from quickstudy import jsonlines
 from quickstudy.errors import QuickstudyError
 from quickstudy.evals import task
 from quickstudy.improve import Improver
@@ -45,19 +44,12 @@ def prepare(out: Path) -> None:
     Raises:
         QuickstudyError: if it cannot be written to.
     """
-    with written(out):
+    try:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("episodes.jsonl", "report.html"):
             (out / name).unlink(missing_ok=True)
             (out / name).touch()
         (out / "report.html").unlink()
-
-
-@contextmanager
-def written(out: Path) -> Iterator[None]:
-    """Tells faults of writing to `out` as errors of ours."""
-    try:
-        yield
     except OSError as error:
         reason = "it is a file" if out.exists() and not out.is_dir() else error.strerror
         raise QuickstudyError(
@@ -79,22 +71,8 @@ def run(
     lines = []
     for item in track(tasks()):
         lines.append(graded(item, improver.answer_request(item.request)))
-        with written(out):
-            _append(out / "episodes.jsonl", json.dumps(lines[-1], ensure_ascii=False) + "\n")
+        jsonlines.append(out / "episodes.jsonl", lines[-1])
     return lines
-
-
-def _append(path: Path, line: str) -> None:
-    """Adds a line, or nothing: a disk that fills leaves no half of it."""
-    with path.open("ab", buffering=0) as file:
-        end = file.tell()
-        try:
-            rest = memoryview(line.encode("utf-8", "replace"))
-            while rest:
-                rest = rest[file.write(rest) :]
-        except BaseException:  # Ctrl-C too
-            file.truncate(end)
-            raise
 
 
 def totals(lines: Sequence[Mapping[str, Any]]) -> str:

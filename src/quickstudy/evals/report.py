@@ -1,208 +1,202 @@
-"""A run as one HTML page: what was asked, what the model taught itself, what that cost.
+"""Runs of `quickstudy eval` as one HTML page: what is free, what practice adds, what it breaks.
 
-Reads the JSON lines a run wrote (`Answer.to_json`, and what the run knew besides: `request`,
-`expected`, `draft_correct`, `correct`) and never calls a model. The page is one file without
-scripts or network. All that a model or user wrote is hostile: it reaches the page only through
-Jinja's autoescaping, and the page's own content policy forbids scripts. Here the lines become
-`Row`s; `report.html.jinja` counts them and lays them out. A key that is missing is left out.
+Reads what the runs left behind (`results`) and never calls a model; all figures are SVG that the
+templates draw, so that their text is text, follows the page's colours and costs a few bytes.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from importlib import resources
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
+from quickstudy.evals import page
+from quickstudy.evals.certainty import gates
+from quickstudy.evals.changes import changes
+from quickstudy.evals.demo_report import flat
+from quickstudy.evals.figures import Dot, Scale, Scatter, counts, linear, logarithmic, scatter
+from quickstudy.evals.pooled import Mean, means
+from quickstudy.evals.records import Delta
+from quickstudy.evals.results import (
+    ABSTAIN,
+    GROUPS,
+    TITLES,
+    Entry,
+    Run,
+    averaged,
+    entries,
+    group,
+    label,
+)
+from quickstudy.evals.scoring import ERROR_KINDS
 from quickstudy.types import STAGES
 
-Lines = tuple[tuple[str, bool], ...]  # a line of text, and whether the other side lacks it
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A practice example; `reason` says why it was rejected, if it was."""
-
-    request: str
-    answer: tuple[str, ...]  # words, then the lines of its calls
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Rival:
-    """A candidate awareness weighed, and its share of the candidates' probability."""
-
-    text: str
-    log_prob: float | None
-    share: float
+KINDS = (*GROUPS, "Other")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One request as the page shows it; None means unknown, never wrong."""
+    """A method's accuracy and gains, on one benchmark or in the mean."""
 
-    number: int
-    id: str
-    request: str
-    error: str
-    method: str
-    certainty: float | None
-    threshold: float
-    practised: bool
-    fallback: str
-    notes: tuple[str, ...]
-    repaired: tuple[str, ...]
-    draft: Lines
-    final: Lines
-    expected: Lines | None
-    draft_correct: bool | None
-    correct: bool | None
-    rivals: tuple[Rival, ...]
-    examples: tuple[Problem, ...]
-    rejected: tuple[Problem, ...]
-    losses: tuple[float | None, ...]  # None: not finite
-    seconds: Mapping[str, float]
-
-    @property
-    def unsure(self) -> bool:
-        return self.certainty is not None and self.certainty < self.threshold
-
-    @property
-    def detailed(self) -> bool:
-        """Whether there is a cycle to tell: also of methods that practise without a gate."""
-        return self.unsure or self.practised or bool(self.fallback or self.repaired)
-
-    @property
-    def total(self) -> float:
-        return sum(self.seconds.values())
+    label: str
+    kind: int  # place of its group in KINDS
+    n: int
+    unscored: int
+    accuracy: float | None
+    ci95: tuple[float, float] | None
+    vs_base: Delta | None
+    vs_best_free: Delta | None
+    best_free: bool
 
 
-def write_report(
-    lines: Sequence[Mapping[str, Any]],
-    path: Path,
-    *,
-    title: str,
-    model: str,
-    settings: Mapping[str, Any],
-    note: str = "",
-) -> None:
-    """Writes the page to `path`. Equal arguments give equal bytes: no clock, no chance."""
-    # always on: select_autoescape() would go by the template's name, which ends in .jinja
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(clock=_clock, median=median)
-    source = resources.files("quickstudy.evals").joinpath("report.html.jinja").read_text("utf-8")
-    page = environment.from_string(source).render(
-        title=title,
-        model=model,
-        settings=list(_flat(settings)),
-        note=note,
-        stages=STAGES,
-        rows=[_row(number, line) for number, line in enumerate(lines, 1)],
-    )
-    # a model can write half a surrogate pair, which UTF-8 has no bytes for
-    half = path.with_name(f".{path.name}.part")
-    try:
-        half.write_text(page.lstrip(), encoding="utf-8", errors="replace", newline="\n")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Panel:
+    """All methods on one benchmark, or in the mean (`name` is empty) over several."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    scale: Scale  # of all its gains
+    entries: tuple[Entry, ...] = ()
+
+    def row(self, label: str) -> Row | None:
+        return next((row for row in self.rows if row.label == label), None)
 
 
-def _row(number: int, line: Mapping[str, Any]) -> Row:
-    episode = line.get("episode") or {}
-    seconds = episode.get("seconds") or {}
-    certainty, error = episode.get("certainty"), line.get("error")
-    draft, final = _marked(_reply(episode.get("draft") or {}), _reply(line))
-    expected = line.get("expected")
-    return Row(
-        number=number,
-        id="" if line.get("id") is None else str(line["id"]),
-        request=str(line.get("request") or ""),
-        error="" if error is None else str(error) or "failed without a message",
-        method=str(episode.get("method") or ""),
-        certainty=None if certainty is None else float(certainty),
-        threshold=float(episode.get("threshold") or 0.0),
-        practised=bool(episode.get("practised")),
-        fallback=str(episode.get("fallback") or ""),
-        notes=tuple(map(str, episode.get("notes") or ())),
-        repaired=tuple(map(str, episode.get("repaired") or ())),
-        draft=draft,
-        final=final,
-        expected=None if expected is None else tuple((s, False) for s in _calls(expected)),
-        draft_correct=line.get("draft_correct"),
-        correct=line.get("correct"),
-        rivals=_rivals(episode.get("candidates") or ()),
-        examples=tuple(_problem(raw) for raw in episode.get("examples") or ()),
-        rejected=tuple(_problem(raw) for raw in episode.get("rejected") or ()),
-        losses=tuple(
-            loss if loss is not None and math.isfinite(loss) else None
-            for loss in episode.get("losses") or ()
+def write_report(runs: Sequence[Run], path: Path) -> None:
+    """Writes the page to `path`. Equal runs give equal bytes: no clock, no chance."""
+    shown = panels(runs)
+    single = [panel for panel in shown if panel.entries]
+    page.write(
+        path,
+        "report.html.jinja",
+        runs=runs,
+        panels=shown,
+        abstain=ABSTAIN,
+        headlines=[headline for run in runs if (headline := _headline(run, shown))],
+        series=list({row.label: row for panel in shown for row in panel.rows}.values()),
+        kinds=KINDS,
+        others=sorted(
+            {
+                stage
+                for panel in single
+                for entry in panel.entries
+                for stage in entry.summary.seconds_by_stage
+                if stage not in STAGES
+            }
         ),
-        seconds={stage: float(seconds.get(stage) or 0.0) for stage in STAGES},
+        error_kinds=ERROR_KINDS,
+        by_seconds=[(panel, _by_seconds(panel)) for panel in single],
+        by_examples=[(panel, _by_examples(panel)) for panel in single],
+        gates=[(panel, found) for panel in single if (found := gates(panel.entries))],
+        changed=[(panel, told) for panel in single if (told := _changed(panel))],
+        settings=[_settings(run) for run in runs],
     )
 
 
-def _problem(raw: Mapping[str, Any]) -> Problem:
-    request, source, reason = (str(raw.get(key) or "") for key in ("request", "source", "reason"))
-    return Problem(request, tuple(_reply(raw)), source, reason)
+def panels(runs: Sequence[Run]) -> list[Panel]:
+    """The mean over benchmarks first, if there are several, then each benchmark."""
+    found = entries(runs)
+    methods = list(dict.fromkeys(e.method for each in found.values() for e in each))
+    pooled = [mean for run in runs for mean in means(run, methods)]
+    pooled.sort(key=lambda mean: methods.index(mean.method))
+    rows = [_mean_row(mean) for mean in pooled]
+    first = [_panel("", f"Mean of {len(averaged(found))}", rows)] if rows else []
+    return first + [
+        _panel(name, TITLES.get(name, name), [_row(entry) for entry in each], each)
+        for name, each in found.items()
+    ]
 
 
-def _rivals(candidates: Sequence[Mapping[str, Any]]) -> tuple[Rival, ...]:
-    """The paper's p_n, a softmax over the candidates; an impossible one (null) has share 0."""
-    logs = [raw.get("log_prob") for raw in candidates]
-    top = max((log for log in logs if log is not None), default=0.0)
-    weights = [0.0 if log is None else math.exp(log - top) for log in logs]
-    whole = sum(weights) or 1.0
-    return tuple(
-        Rival(str(raw.get("text") or ""), log, weight / whole)
-        for raw, log, weight in zip(candidates, logs, weights, strict=True)
+def _panel(name: str, title: str, rows: Sequence[Row], of: Sequence[Entry] = ()) -> Panel:
+    deltas = [delta for row in rows for delta in (row.vs_base, row.vs_best_free) if delta]
+    ends = [end for delta in deltas for end in delta.ci95]
+    return Panel(name, title, tuple(rows), linear([0.0, *ends], least=0.1), tuple(of))
+
+
+def _row(entry: Entry) -> Row:
+    summary = entry.summary
+    return Row(
+        entry.label,
+        KINDS.index(entry.group),
+        summary.n,
+        summary.unscored,
+        summary.accuracy,
+        summary.ci95,
+        None if entry.method == "base" else summary.delta_vs_base,
+        None if entry.best_free else summary.delta_vs_best_free,
+        entry.best_free,
     )
 
 
-def _reply(raw: Mapping[str, Any]) -> list[str]:
-    return [*str(raw.get("content") or "").splitlines(), *_calls(raw.get("tool_calls") or ())]
-
-
-def _calls(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A call as lines, one an argument, in name order: the order they were said in says nothing."""
-    for call in calls:
-        yield str(call.get("name") or "?")
-        for name, value in sorted((call.get("arguments") or {}).items()):
-            yield f"  {name}: {json.dumps(value, ensure_ascii=False, default=str)}"
-
-
-def _marked(before: list[str], after: list[str]) -> tuple[Lines, Lines]:
-    """Both sides, each line marked if the other side lacks it."""
-    blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-    kept = {block.a + i for block in blocks for i in range(block.size)}
-    same = {block.b + i for block in blocks for i in range(block.size)}
-    return (
-        tuple((text, i not in kept) for i, text in enumerate(before)),
-        tuple((text, i not in same) for i, text in enumerate(after)),
+def _mean_row(mean: Mean) -> Row:
+    run = mean.run
+    names = averaged(run.summary.benchmarks)
+    best = all(run.summary.best_free.get(name) == mean.method for name in names)
+    return Row(
+        label(run, mean.method),
+        KINDS.index(group(mean.method)),
+        mean.n,
+        0,
+        mean.accuracy,
+        mean.ci95,
+        None if mean.method == "base" else mean.vs_base,
+        None if best else mean.vs_best_free,
+        best,
     )
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by dotted name, as `learning.rank`."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            yield f"{prefix}{name}", text
+def _headline(run: Run, shown: Sequence[Panel]) -> dict[str, Any] | None:
+    """What a reader asks first, of tt-si, or else of the first method that practises."""
+    methods = [entry.method for panel in shown for entry in panel.entries if entry.run is run]
+    practising = [method for method in methods if group(method) == "Practice"]
+    if not practising:
+        return None
+    method = "tt-si" if "tt-si" in practising else practising[0]
+    told = [(panel, row) for panel in shown if (row := panel.row(label(run, method)))]
+    panel, row = next(((p, r) for p, r in told if p.name != ABSTAIN), told[0])
+    false_calls = {
+        name: 1 - found.accuracy
+        for name in ("base", method)
+        if (found := run.summary.benchmarks.get(ABSTAIN, {}).get(name))
+        and found.accuracy is not None
+    }
+    return {"run": run, "method": method, "panel": panel, "row": row, "false_calls": false_calls}
 
 
-def _clock(seconds: float) -> str:
-    if 0 < seconds < 0.01:
-        return "<0.01 s"
-    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+def _by_seconds(panel: Panel) -> Scatter:
+    dots = list(_dots(panel, {entry.label: entry.summary.seconds for entry in panel.entries}))
+    return scatter(dots, logarithmic(dot.x for dot in dots))
+
+
+def _by_examples(panel: Panel) -> Scatter:
+    trained = {entry.label: float(entry.summary.examples_trained) for entry in panel.entries}
+    return scatter(list(_dots(panel, trained)), counts(trained.values()))
+
+
+def _dots(panel: Panel, across: Mapping[str, float]) -> Iterator[Dot]:
+    for row in panel.rows:
+        if row.accuracy is not None and row.ci95 is not None:
+            yield Dot(across[row.label], row.accuracy, *row.ci95, row.label, row.kind)
+
+
+def _changed(panel: Panel) -> list[Any]:
+    found = [changes(entry) for entry in panel.entries if entry.method != "base"]
+    return [change for change in found if change.fixed or change.broken]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Settings that all methods share, and where a method differs."""
+    each = {method: dict(flat(config)) for method, config in run.summary.settings.items()}
+    names = list(dict.fromkeys(name for config in each.values() for name in config))
+    common = {
+        name: values.pop()
+        for name in names
+        if len(values := {config.get(name) for config in each.values()}) == 1
+    }
+    own = {
+        method: {name: value for name, value in config.items() if name not in common}
+        for method, config in each.items()
+    }
+    return {"run": run, "common": common, "own": own}

@@ -13,10 +13,12 @@ read as well; the demonstration ships such rows.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,53 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Task:
-    """A request and the set of calls that answers it (empty: no tool fits)."""
+    """A request and the set of calls that answers it (empty: no tool fits).
+
+    `ignored` are arguments left out of the comparison, because nobody can give them.
+    `ungradable` says why no answer to the row can be graded; such a row counts as unscored.
+    """
 
     request: Request
     gold: tuple[ToolCall, ...]
+    ignored: frozenset[str] = frozenset()
+    ungradable: str | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.request.id)
+
+    @cached_property
+    def query(self) -> str:
+        """The same for rows that ask the same: what a bootstrap draws by. Tells nothing itself."""
+        said = [message.to_openai() for message in self.request.messages]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def verbatim(self) -> bool:
+        """Every gold value that is compared stands word for word in the conversation."""
+        said = "\n".join(_said(message) for message in self.request.messages)
+        return all(
+            str(value) in said
+            for call in self.gold
+            for name, value in call.arguments.items()
+            if name not in self.ignored
+        )
+
+
+def _said(message: Message) -> str:
+    values = [value for call in message.tool_calls for value in call.arguments.values()]
+    return "\n".join([message.content, *map(str, values)])
+
+
+def sample(tasks: Sequence[Task], limit: int | None, seed: int, offset: int = 0) -> list[Task]:
+    """The first `limit` tasks of a seeded order, after `offset` of them: the same for everybody.
+
+    With an offset the tasks are fresh: no query is among them that a task before them asks. The
+    order depends on seed and ids alone, not on Python's version or on what else is in the list.
+    """
+    order = sorted(tasks, key=lambda task: hashlib.sha256(f"{seed} {task.id}".encode()).digest())
+    used = {task.query for task in order[:offset]}
+    return [task for task in order[offset:] if task.query not in used][:limit]
 
 
 def load(path: Path) -> list[Task]:

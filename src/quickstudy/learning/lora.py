@@ -22,6 +22,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from quickstudy import files
+from quickstudy.model import adapted
+
 Targets = Literal["all-linear", "attention"]
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _PEFT_PREFIX = "base_model.model."
@@ -35,7 +38,7 @@ _attached: ContextVar[AdapterBank | None] = ContextVar("attached", default=None)
 class AdapterBank:
     """A and B of `len(generators)` adapters for every target layer.
 
-    The master copy is float32 whatever the network computes in, because a step of 1e-4 is lost
+    The master copy is float32 whatever the network computes in, because a step of 3e-4 is lost
     when added to a bfloat16 weight of 0.02. `a` and `b` are a working copy in the network's dtype,
     which `sync` refreshes. A is drawn as PEFT draws it, U(-1/sqrt(in), 1/sqrt(in)), from
     the adapter's own generator; B is zero, so a new adapter changes nothing.
@@ -111,6 +114,12 @@ class AdapterBank:
         if self._working is not self._master:
             self._working.copy_(self._master)
 
+    def copy(self, adapter: int, other: AdapterBank, its: int) -> None:
+        """Gives an adapter the values of one of another bank for the same layers."""
+        for key, values in self.master.items():
+            values[adapter].copy_(other.master[key][its])
+        self.sync()
+
     def assign(self, adapters: Sequence[int]) -> None:
         """Says which adapter each row of the next batches goes through."""
         alone = self.count == 1
@@ -123,13 +132,14 @@ class AdapterBank:
         Always detached on leaving. `assign` says which adapter each row of a batch goes through.
         """
         handles = []
-        token = _attached.set(self)
+        token, told = _attached.set(self), adapted.set(True)
         try:
             for name, layer in self.layers.items():
                 handles.append(layer.register_forward_hook(self._hook(name)))
             yield
         finally:
             _attached.reset(token)
+            adapted.reset(told)
             for handle in handles:
                 handle.remove()
 
@@ -165,7 +175,7 @@ class AdapterBank:
             "bias": "none",
             "inference_mode": True,
         }
-        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+        files.write(folder / "adapter_config.json", json.dumps(config, indent=2))
 
     @classmethod
     def load(cls, network: nn.Module, folder: Path) -> AdapterBank:
@@ -186,7 +196,7 @@ class AdapterBank:
         }
         choices: tuple[Targets, ...] = ("all-linear", "attention")
         count = layer_count(network)
-        shares = [(count - first) / count for first in range(count)]
+        shares = [(count - first) / count for first in range(count)] or [1.0]
         for targets, upper in ((t, u) for t in choices for u in shares):
             if stored == {name for name, _ in target_layers(network, targets, upper)}:
                 break
@@ -256,7 +266,7 @@ class _AddLowRank(torch.autograd.Function):
 
 
 def layer_count(network: nn.Module) -> int:
-    """How many layers stand upon each other."""
+    """How many layers stand upon each other; 0: they are not named as layers."""
     return 1 + max(layer_index(name) for name, _ in network.named_modules())
 
 

@@ -38,15 +38,20 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Study:
-    """What one adapter practises."""
+    """What one adapter practises.
+
+    `adapter` (a bank of one): where it goes on from, and what keeps what it learns; None: a fresh
+    one that nothing is kept of.
+    """
 
     prefix: Prefix
     lessons: Sequence[Lesson]
+    adapter: AdapterBank | None = None
 
 
 @dataclass
 class Practice:
-    """What practice did to one adapter. `losses` (nats a token) are told before each step.
+    """What practice did to one adapter. `losses` (nats a token, finite) are told before each step.
 
     `known` are the indices of lessons whose loss was below `informative_loss` when they were
     first met: they were left out. `failure`: why the adapter is not to be used.
@@ -98,7 +103,7 @@ def practised_together(
     seed: int,
     deadline: Deadline,
 ) -> Iterator[tuple[AdapterBank, list[Practice]]]:
-    """Trains a fresh adapter a study and keeps the bank attached inside the block.
+    """Trains an adapter a study and keeps the bank attached inside the block.
 
     Inside, `bank.assign` must say which adapter each row of a batch goes through. A study that
     fails says so in its `Practice` and leaves the others alone.
@@ -107,17 +112,30 @@ def practised_together(
         BudgetSpent: if the deadline passes between two steps.
     """
     with _frozen(model.network):
-        bank = AdapterBank(
-            model.network,
-            rank=config.rank,
-            alpha=config.alpha,
-            targets=config.targets,
-            # each draws what it would draw alone
-            generators=[torch.Generator().manual_seed(seed) for _ in studies],
-            upper=config.upper_layers,
-        )
+        bank = fresh_adapters(model, config, seed, len(studies))
+        for n, study in enumerate(studies):
+            if study.adapter:
+                bank.copy(n, study.adapter, 0)
         with bank.attached():
-            yield bank, _train(model, studies, bank, config, informative_loss, deadline)
+            outcomes = _train(model, studies, bank, config, informative_loss, deadline)
+            for n, (study, practice) in enumerate(zip(studies, outcomes, strict=True)):
+                if study.adapter and practice.failure is None:
+                    study.adapter.copy(0, bank, n)
+            yield bank, outcomes
+
+
+def fresh_adapters(
+    model: LanguageModel, config: LearningConfig, seed: int, count: int = 1
+) -> AdapterBank:
+    return AdapterBank(
+        model.network,
+        rank=config.rank,
+        alpha=config.alpha,
+        targets=config.targets,
+        # each draws what it would draw alone
+        generators=[torch.Generator().manual_seed(seed) for _ in range(count)],
+        upper=config.upper_layers,
+    )
 
 
 def _train(
@@ -186,7 +204,7 @@ class _Learner:
             fused=parameters[0].device.type in ("cpu", "cuda"),
         )
         planned = config.epochs * math.ceil(lessons / size)
-        self._rate = _schedule(self._optimizer, config, planned)
+        self._rate = schedule(self._optimizer, config, planned)
 
     def next_batch(self) -> list[int]:
         """Indices of the lessons of the next pass; empty at the end."""
@@ -219,11 +237,11 @@ class _Learner:
             each = each[torch.tensor(new, device=each.device)]
         loss = each.mean()
         value = loss.item()
-        self.practice.losses.append(value)
         if not math.isfinite(value):
             told = f"the practice loss is {value} at step {self.steps + 1}"
             self.practice.failure = PracticeDiverged(told)
             return None
+        self.practice.losses.append(value)
         self._learnt = self._learnt and value < self.config.stop_loss
         return loss
 
@@ -248,7 +266,7 @@ class _Learner:
         return practice
 
 
-def _schedule(
+def schedule(
     optimizer: torch.optim.Optimizer, config: LearningConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The learning rate over `steps` steps, as transformers' Trainer reads the same settings.

@@ -5,11 +5,13 @@ A dialogue's turns are headed by lines `=== system`, `=== user`, `=== assistant`
 
 import json
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, StrictUndefined, Template, UndefinedError
 
 from quickstudy.types import Message
 
@@ -24,6 +26,24 @@ def dialogue(name: str, /, **values: Any) -> list[Message]:
         Message.parse({"role": role, "content": turn.render(**values).strip()})
         for role, turn in _turns(name)
     ]
+
+
+def is_fixed(messages: Sequence[Message]) -> bool:
+    """Whether all but the last turn are the same whatever is asked: a constant of this package."""
+    told = tuple(message.content for message in messages[:-1])
+    return told in _fixed()
+
+
+@lru_cache
+def _fixed() -> frozenset[tuple[str, ...]]:
+    """The turns before the last of every dialogue that needs no value there."""
+    found = set()
+    for file in resources.files(__package__).iterdir():
+        if file.name.endswith(".jinja"):
+            *before, _ = _turns(file.name.removesuffix(".jinja"))
+            with suppress(UndefinedError):
+                found.add(tuple(turn.render().strip() for _, turn in before))
+    return frozenset(found)
 
 
 @lru_cache

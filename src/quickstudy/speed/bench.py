@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from quickstudy import files
 from quickstudy.config import Config
 from quickstudy.errors import QuickstudyError
 from quickstudy.model import LanguageModel, PrefixCache
@@ -78,7 +79,7 @@ def run(
         for row in progress.track(chosen, description="rows"):
             ROWS[row](setting)
     told = summarise(read(records))
-    (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    files.write(out / "summary.json", json.dumps(told, indent=2) + "\n")
     figure.draw(told, out / "speed.svg")
     return told
 

@@ -9,7 +9,6 @@ Knows nothing about models. A record is one line of `records.jsonl`:
 from __future__ import annotations
 
 import gc
-import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,6 +17,8 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
+
+from quickstudy import jsonlines
 
 Record = dict[str, Any]
 Work = Callable[[int], Mapping[str, Any] | None]
@@ -38,8 +39,7 @@ class Recorder:
 
     def write(self, row: str, variant: str, **told: Any) -> None:
         record = {"run": self.run, "row": row, "variant": variant, **told}
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        jsonlines.append(self.file, record)
 
     def say(self, text: str) -> None:
         """Tells the person who waits, above the progress bars."""
@@ -100,6 +100,4 @@ def synchronise(device: torch.device) -> None:
 
 def read(file: Path) -> list[Record]:
     """The records of a file; none if it is not there."""
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return jsonlines.complete(file)

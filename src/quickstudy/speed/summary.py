@@ -1,8 +1,8 @@
 """From records to the figures that count. Calls no model.
 
-Ratios are medians over pairs of the same round, with a 95% bootstrap interval (percentile). The
-headlines are those of the shortest prefix that was measured, where little is saved by not running
-it again; all prefix lengths are under `details`. A figure that could not be measured is null.
+Ratios are medians over pairs of the same round, with a 95% bootstrap interval (percentile). A
+headline is the median over the prefix lengths that were measured, each of which is under
+`details`. A figure that could not be measured is null.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "reset_ms": _median(_reset(found)),
         "peak_memory_ratio": _headline(details["peak_memory_ratio"]),
         "unsure_seconds_median": _headline(details["unsure_seconds"]),
-        "unsure_seconds_limit": _first(details["unsure_seconds_limit"], "all"),
+        "unsure_seconds_limit": _middle(details["unsure_seconds_limit"], "all"),
         "machine": next((r["machine"] for r in found.rows if r["row"] == "machine"), None),
         "details": details,
     }
@@ -246,13 +246,13 @@ def _curves(found: Found) -> Details:
 
 
 def _headline(by_prefix: Details) -> float | None:
-    return _first(by_prefix, "median")
+    return _middle(by_prefix, "median")
 
 
-def _first(by_prefix: Details, figure: str) -> float | None:
-    """Of the shortest prefix that was measured."""
-    found = next((by_prefix[p] for p in LENGTHS if by_prefix.get(p)), None)
-    return None if found is None else float(found[figure])
+def _middle(by_prefix: Details, figure: str) -> float | None:
+    """The median over the prefix lengths that were measured."""
+    found = [float(by_prefix[p][figure]) for p in LENGTHS if by_prefix.get(p)]
+    return short(np.median(found)) if found else None
 
 
 def _median(figure: Details | None) -> float | None:

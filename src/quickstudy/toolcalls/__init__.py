@@ -22,7 +22,7 @@ call, `equality` which calls are the same, `reasoning` what `<think>` blocks are
 converted from GGUF have none, and it knows no fenced blocks, so reading is done here.)
 """
 
-from quickstudy.toolcalls.equality import canonical, equal, type_of
+from quickstudy.toolcalls.equality import canonical, equal, filled, type_of
 from quickstudy.toolcalls.formats import COMMON_FORMATS, CallFormat, opening, write
 from quickstudy.toolcalls.grammar import Grammar, grammar, value_grammar
 from quickstudy.toolcalls.reading import read
@@ -36,6 +36,7 @@ __all__ = [
     "ReasoningStart",
     "canonical",
     "equal",
+    "filled",
     "grammar",
     "opening",
     "problem",

@@ -1,4 +1,8 @@
-"""Which calls are the same: order-free, counts equal, values compared as their schema types."""
+"""Which calls are the same: order-free, counts equal, values compared as their schema types.
+
+Defaults are filled. Where the type does not allow `null`, `null` for an optional argument without
+another default is the argument left out.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from quickstudy.toolcalls.pythonic import literal
 from quickstudy.types import Tool, ToolCall
 
 
@@ -22,15 +27,26 @@ def canonical(calls: Sequence[ToolCall], tools: Sequence[Tool] = ()) -> str:
 
 
 def _key(call: ToolCall, tools: Sequence[Tool]) -> str:
+    return json.dumps([call.name, filled(call, tools)], sort_keys=True)
+
+
+def filled(call: ToolCall, tools: Sequence[Tool]) -> dict[str, Any]:
+    """The call's arguments as `equal` compares them: by schema type, with defaults."""
     tool = next((tool for tool in tools if tool.name == call.name), None)
-    properties = tool.properties if tool else {}
+    if tool is None:
+        return {name: _normal(value, None) for name, value in call.arguments.items()}
     arguments = {
-        name: _normal(value, properties.get(name)) for name, value in call.arguments.items()
+        name: _normal(value, tool.properties.get(name)) for name, value in call.arguments.items()
     }
-    for name, schema in properties.items():
-        if name not in arguments and isinstance(schema, Mapping) and "default" in schema:
-            arguments[name] = _normal(schema["default"], schema)
-    return json.dumps([call.name, arguments], sort_keys=True)
+    for name, schema in tool.properties.items():
+        if not isinstance(schema, Mapping):
+            continue
+        if "default" in schema:
+            arguments.setdefault(name, _normal(schema["default"], schema))
+        left_out = name not in tool.required and schema.get("default") is None
+        if left_out and arguments.get(name, "") is None and isinstance(schema.get("type"), str):
+            del arguments[name]
+    return arguments
 
 
 def _normal(value: Any, schema: object) -> Any:
@@ -44,8 +60,13 @@ def _normal(value: Any, schema: object) -> Any:
             return value.strip()
         if kind == "boolean" and value.lower() in ("true", "false"):
             return value.lower() == "true"
+        if kind in ("array", "object"):  # "['a', 'b']", as some benchmarks and models spell a list
+            with suppress(ValueError, RecursionError):
+                read = literal(value)
+                if isinstance(read, list if kind == "array" else dict):
+                    return _normal(read, schema)
         return value.strip()
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
         return str(value).lower() if kind == "string" else value
     if isinstance(value, int | float):
         return str(_number(value)) if kind == "string" else _number(value)

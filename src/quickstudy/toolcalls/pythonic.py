@@ -151,13 +151,18 @@ def _arguments(parts: list[str], tool: Tool | None) -> dict[str, Any]:
             raise _UnreadableError("an argument without a name")
         if name in arguments:
             raise _UnreadableError("an argument twice")
-        arguments[name] = _literal(part[key.end() if key else 0 :])
+        arguments[name] = literal(part[key.end() if key else 0 :])
     if nesting(arguments) > MAX_NESTING:
         raise _UnreadableError("nested too deep")
     return arguments
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A value written in Python or JSON, as a JSON value.
+
+    Raises:
+        ValueError: if it is neither; RecursionError if it is nested too deep for Python.
+    """
     text = text.strip()
     if text in _JSON_WORDS:
         return _JSON_WORDS[text]

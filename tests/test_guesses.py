@@ -1,0 +1,225 @@
+"""What an answer may repeat changes the number of passes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_model
+from families import FAMILIES, network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quickstudy import decoding, toolcalls
+from quickstudy.decoding import Ask, Deadline, Decoder, Generation
+from quickstudy.model import LanguageModel
+from quickstudy.toolcalls import Grammar
+from quickstudy.types import Request
+
+TOOLS = [
+    {
+        "name": "set_light",
+        "parameters": {
+            "type": "object",
+            "properties": {"room": {"type": "string"}, "level": {"type": "integer"}},
+            "required": ["room", "level"],
+        },
+    }
+]
+MODEL = tiny_model()
+DECODER = Decoder(MODEL)
+CONTEXT = MODEL.prefill(Request.parse("Light!", TOOLS))
+(CALL,) = (
+    line
+    for line in toolcalls.grammar(CONTEXT.request.tools, MODEL.single_tokens, "json")
+    .lark.splitlines()
+    if line.startswith("call:")
+)  # fmt: skip
+CALLS = Grammar(f'start: "[" call (", " call)* "]"\n{CALL}')
+GRAMMARS = {"free": None, "constrained": CALLS}
+TURNS = [list(CONTEXT.turn), MODEL.encode("a"), MODEL.encode("Something longer, please")]
+MOST = 40
+
+
+def decoded(
+    likely: Sequence[Sequence[int]], grammars: Sequence[Grammar | None], **more: Any
+) -> list[Generation]:
+    asks = [
+        Ask(turn, grammar, likely=told)
+        for turn, grammar, told in zip(TURNS, grammars, likely, strict=False)
+    ]
+    return DECODER.decode(CONTEXT.prefix, asks, max_new_tokens=MOST, deadline=Deadline(), **more)
+
+
+def assert_same(got: Generation, expected: Generation) -> None:
+    assert got.ids == expected.ids
+    assert (got.text, got.finished) == (expected.text, expected.finished)
+    assert [(c.index, c.token, c.runner_up) for c in got.choices] == [
+        (c.index, c.token, c.runner_up) for c in expected.choices
+    ]
+    for ours, theirs in zip(got.choices, expected.choices, strict=True):
+        assert ours.margin == pytest.approx(theirs.margin, abs=1e-4)
+        assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-4)
+        assert ours.entropy == pytest.approx(theirs.entropy, abs=1e-3)
+
+
+MIXED = [None, CALLS, None]
+PLAIN = decoded([(), (), ()], MIXED)
+ANSWERS = [list(one.ids) for one in PLAIN]
+
+
+@st.composite
+def likely_texts(draw: st.DrawFn) -> list[int]:
+    """Random tokens, right answers, parts of them, answers with faults, in any order."""
+    pieces = []
+    for _ in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from(["random", "answer", "part", "faulty"]))
+        answer = draw(st.sampled_from(ANSWERS))
+        if kind == "random":
+            pieces += draw(st.lists(st.integers(0, 260), max_size=20))
+        elif kind == "answer":
+            pieces += answer
+        else:
+            first = draw(st.integers(0, len(answer) - 1))
+            part = answer[first : draw(st.integers(first, len(answer)))]
+            if kind == "faulty" and part:
+                part[draw(st.integers(0, len(part) - 1))] = draw(st.integers(0, 260))
+            pieces += part
+    return pieces
+
+
+class TestAnyGuess:
+    @settings(max_examples=15, deadline=None)
+    @given(st.lists(likely_texts(), min_size=3, max_size=3))
+    def test_batches(self, likely: list[list[int]]) -> None:
+        for got, expected in zip(decoded(likely, MIXED), PLAIN, strict=True):
+            assert_same(got, expected)
+
+    @settings(max_examples=15, deadline=None)
+    @given(likely_texts(), st.sampled_from(sorted(GRAMMARS)))
+    def test_single_rows(self, likely: list[int], kind: str) -> None:
+        grammar = [GRAMMARS[kind]]
+        (expected,) = decoded([()], grammar)
+        (got,) = decoded([likely], grammar)
+        assert_same(got, expected)
+
+    @settings(max_examples=15, deadline=None)
+    @given(likely_texts(), st.sampled_from(sorted(GRAMMARS)), st.integers(0, 3))
+    def test_sampled(self, likely: list[int], kind: str, seed: int) -> None:
+        def sample(told: Sequence[int]) -> Generation:
+            generator = torch.Generator().manual_seed(seed)
+            (made,) = decoded([told], [GRAMMARS[kind]], temperature=0.7, generator=generator)
+            return made
+
+        expected = sample(())
+        assert_same(sample(likely), expected)
+        assert_same(sample(expected.ids), expected)
+
+    @pytest.mark.parametrize("cut", [1, 2, 5, 12, 13, 30])
+    def test_an_answer_that_stops_within_a_guess(self, cut: int) -> None:
+        stop = MODEL.decode(ANSWERS[0][cut - 1 : cut + 1])
+        (expected,) = decoded([()], [None], stop=stop)
+        (got,) = decoded([ANSWERS[0]], [None], stop=stop)
+        assert_same(got, expected)
+
+    def test_cut_off_within_a_guess(self) -> None:
+        for most in (1, 7, 12, 13, 20):
+            (row,) = DECODER.decode(
+                CONTEXT.prefix,
+                [Ask(TURNS[0], likely=ANSWERS[0])],
+                max_new_tokens=most,
+                deadline=Deadline(),
+            )
+            assert list(row.ids) == ANSWERS[0][:most]
+
+    def test_windows(self) -> None:
+        """A window of 16 tokens, for which wrong guesses are padding within a row."""
+        tokenizer = FAMILIES["gemma3"].tokenizer()
+        model = LanguageModel(network("gemma3", tokenizer), tokenizer, "gemma3")
+        context = model.prefill(Request.parse("Light in the attic, and in the cellar, please!"))
+        decoder = Decoder(model)
+
+        def answers(*likely: Sequence[int]) -> list[Generation]:
+            asks = [Ask(context.turn, likely=likely[0]), Ask(context.turn[-5:], likely=likely[1])]
+            return decoder.decode(context.prefix, asks, max_new_tokens=40, deadline=Deadline())
+
+        plain = answers((), ())
+        ids = [list(one.ids) for one in plain]
+        faulty = [*ids[0][:9], 7, *ids[0][10:20], 9, *ids[0][21:]]
+        for likely in ((faulty, ()), (ids[0], faulty), (ids[1], ids[0]), (faulty, ids[1])):
+            for got, expected in zip(answers(*likely), plain, strict=True):
+                assert_same(got, expected)
+
+
+class Watched(LanguageModel):
+    """Counts passes, and looks at what the rows have seen before each."""
+
+    feeds: list[list[list[int]]]
+    seen: list[Tensor | None]
+
+    def forward(self, feeds: Any, cache: Any, seen: Any, keep: int) -> tuple[Tensor, Tensor]:
+        self.feeds.append([list(feed) for feed in feeds])
+        self.seen.append(None if seen is None else seen.clone())
+        assert seen is None or seen.shape[1] == cache.get_seq_length()
+        return super().forward(feeds, cache, seen, keep)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    made = Watched(MODEL.network, MODEL.tokenizer, "watched")
+    made.feeds, made.seen = [], []
+    return made
+
+
+def run(model: Watched, asks: list[Ask]) -> list[Generation]:
+    model.feeds.clear()
+    model.seen.clear()
+    return Decoder(model).decode(CONTEXT.prefix, asks, max_new_tokens=MOST, deadline=Deadline())
+
+
+class TestPasses:
+    def test_a_right_guess_saves_them(self, watched: Watched) -> None:
+        run(watched, [Ask(TURNS[0])])
+        assert len(watched.feeds) == MOST
+        run(watched, [Ask(TURNS[0], likely=ANSWERS[0])])
+        # each pass confirms a whole guess and chooses one more token
+        assert len(watched.feeds) <= -(-MOST // (decoding.GUESSED + 1)) + 1
+
+    @pytest.mark.parametrize("grammar", [None, CALLS])
+    def test_wrong_ones_leave_no_trace(self, watched: Watched, grammar: Grammar | None) -> None:
+        """Before each pass a row has seen its prefix, its turn and what it said, no more."""
+        row = 1 if grammar else 0
+        right = [ANSWERS[0], ANSWERS[1]][row]
+        wrong = [t for i in range(0, len(right), 3) for t in (*right[i : i + 3], 7, 7)]
+        asks = [Ask(TURNS[row], grammar, likely=wrong), Ask(TURNS[2], likely=ANSWERS[2])]
+        said = run(watched, asks)
+        for place, ask in enumerate(asks):
+            # what it has seen as real, told together: nothing twice, nothing wrong
+            start = len(CONTEXT.prefix.ids)
+            for feeds, seen in zip(watched.feeds, watched.seen, strict=True):
+                if seen is None or not feeds[place]:
+                    continue
+                behind = int(seen[place].sum()) - start - len(ask.turn)
+                if behind >= 0:
+                    ids = said[place].ids
+                    assert list(ids[behind : behind + 1]) == feeds[place][:1]
+
+    def test_a_row_alone_keeps_its_cache_short(self, watched: Watched) -> None:
+        wrong = [t for token in ANSWERS[0] for t in (token, 7)]
+        run(watched, [Ask(TURNS[0], likely=[*ANSWERS[0][:2], *wrong])])
+        for seen in watched.seen[1:]:
+            assert seen is not None
+            assert bool(seen.all()), "cut off, not hidden"
+
+    def test_so_does_one_that_outlives_another(self, watched: Watched) -> None:
+        """A row that has ended has no say in what is cut off."""
+        wrong = [t for token in ANSWERS[0] for t in (token, 7)]
+        first = Grammar('start: "a"')
+        run(watched, [Ask(TURNS[1], first), Ask(TURNS[0], likely=[*ANSWERS[0][:2], *wrong])])
+        assert len(watched.seen) > 5
+        for seen in watched.seen[2:]:
+            assert seen is not None
+            assert bool(seen[1, -1]), "what it saw last is a token of its own"
