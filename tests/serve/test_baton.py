@@ -26,9 +26,13 @@ class Race:
             work()
             self.baton.give(runner)
 
-        self.threads.append(threading.Thread(target=body))
-        self.threads[-1].start()
-        self.until(lambda: runner.go.is_set() or runner in self.baton._waiting)
+        thread = threading.Thread(target=body)
+        self.threads.append(thread)
+        thread.start()
+        # it has begun, waits, or has come to its end already
+        self.until(
+            lambda: runner.go.is_set() or runner in self.baton._waiting or not thread.is_alive()
+        )
 
     def says(self, name: str) -> Callable[[], None]:
         return lambda: self.order.append(name)

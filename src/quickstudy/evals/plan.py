@@ -94,7 +94,7 @@ def described(
 
 def _settings(config: Config, repaired: bool) -> dict[str, Any]:
     """All settings, less what says more of this machine than of the run."""
-    told = config.model_dump(mode="json", exclude={"model": {"cache_dir"}})
+    told = config.model_dump(mode="json", exclude={"model": {"cache_dir"}, "serve": True})
     told["repair"] = repaired or config.repair
     if told["teacher"]["model"] and not told["teacher"]["url"]:
         told["teacher"]["model"] = Path(told["teacher"]["model"]).name
