@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import recorded
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from quickstudy.errors import QuickstudyError
@@ -373,6 +373,7 @@ class TestHostileText:
         number=st.floats(allow_nan=False, allow_infinity=False),
         loss=st.none() | st.floats(allow_nan=False),
     )
+    @example(text="\ud800", number=0.5, loss=None)  # half a surrogate pair, as a key too
     def test_any_text_and_number(
         self, tmp_path: Path, text: str, number: float, loss: float | None
     ) -> None:

@@ -17,12 +17,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from quickstudy.evals.scoring import ErrorKind
 
 
-def _encodable(text: Any) -> Any:
-    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+def _encodable(value: Any) -> Any:
+    """With `?` for halves of surrogate pairs, which a model can write and UTF-8 cannot."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_encodable(part) for part in value)
+    return value
 
 
-# a model can write half a surrogate pair, which UTF-8 has no bytes for
 Text = Annotated[str, BeforeValidator(_encodable)]
+Calls = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_encodable)]
 
 
 class Part(BaseModel):
@@ -35,9 +42,7 @@ class Said(Part):
     """An answer: words, calls, or both."""
 
     content: Text = ""
-    tool_calls: tuple[dict[str, Any], ...] = Field(
-        (), description='calls as {"name": ..., "arguments": {...}}'
-    )
+    tool_calls: Calls = Field((), description='calls as {"name": ..., "arguments": {...}}')
 
 
 class Practised(Said):
@@ -110,10 +115,10 @@ class Record(Part):
     verbatim: bool = Field(description="every gold value stands in the request word for word")
     method: str = Field(description="as given to --method, `+repair` included")
     request: Text = Field(description="the last message of the request, for people")
-    gold: tuple[dict[str, Any], ...] = Field(description="calls, as in `Said.tool_calls`")
+    gold: Calls = Field(description="calls, as in `Said.tool_calls`")
     answer: Said
     verdict: Verdict
-    candidates: tuple[dict[str, Any], ...] = Field(
+    candidates: Calls = Field(
         (),
         description='what the gate weighed, or the votes: {"text": ..., "log_prob": nats or null}',
     )
