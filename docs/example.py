@@ -11,7 +11,7 @@ from quickstudy.evals.demo import tasks
 
 SHOWN = ("move-dentist", "oat-milk")  # one that practises, one that falls back
 
-improver = Improver.load("smollm2", Config.load(overrides=["learning.learning_rate=1e-3"]))
+improver = Improver.load("smollm2", Config.load(overrides=["learning.learning_rate=3e-3"]))
 requests = {task.request.id: task.request for task in tasks()}
 answers = [improver.answer_request(requests[id]).to_json() for id in SHOWN]
 text = json.dumps(answers, indent=1, ensure_ascii=False)
