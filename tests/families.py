@@ -14,6 +14,8 @@ from gguf import GGUFWriter
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GemmaTokenizer, PreTrainedTokenizerFast
 
+from quickstudy.model import LanguageModel, Prefix
+
 TEMPLATES = Path(__file__).parent / "templates"
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LLAMA = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -188,3 +190,12 @@ def _token_type(token: str, family: Family) -> gguf.TokenType:
     if token in family.plain:
         return gguf.TokenType.USER_DEFINED
     return gguf.TokenType.BYTE if token.startswith("<0x") else gguf.TokenType.NORMAL
+
+
+def ids_of(count: int, seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count,), generator=generator).tolist()
+
+
+def prefix_of(model: LanguageModel, length: int) -> Prefix:
+    return model.run(tuple(ids_of(length, length)))

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from families import ARCHITECTURES, FAMILIES, network
+from families import ARCHITECTURES, FAMILIES, ids_of, network, prefix_of
 from torch import Tensor
 
 from quickstudy import halves
@@ -17,28 +17,13 @@ from quickstudy.config import LearningConfig
 from quickstudy.learning import practice
 from quickstudy.learning.lora import AdapterBank
 from quickstudy.learning.practice import Lesson, Losses, Study, lesson_losses
-from quickstudy.model import LanguageModel, Prefix, start
+from quickstudy.model import LanguageModel, start
 
 
 @cache
 def model_of(architecture: str) -> LanguageModel:
     tokenizer = FAMILIES[architecture].tokenizer()
     return LanguageModel(network(architecture, tokenizer), tokenizer, architecture)
-
-
-def ids_of(count: int, seed: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count,), generator=generator).tolist()
-
-
-def prefix_of(model: LanguageModel, length: int) -> Prefix:
-    if not length:
-        return model.empty_prefix()
-    ids = ids_of(length, length)
-    made = model.empty_prefix().cache
-    with torch.no_grad():
-        model.network(torch.tensor([ids]), past_key_values=made, logits_to_keep=1)
-    return Prefix(tuple(ids), made)
 
 
 def lesson(turn: int, answer: int) -> Lesson:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from families import FAMILIES, network
+from families import FAMILIES, ids_of, network, prefix_of
 from torch import Tensor
 
 from quickstudy.config import Config
@@ -12,21 +12,6 @@ from quickstudy.improve import Improver
 from quickstudy.learning.lora import AdapterBank
 from quickstudy.model import LanguageModel, Prefix, PrefixCache, start
 from quickstudy.types import Request
-
-
-def ids_of(count: int, seed: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count,), generator=generator).tolist()
-
-
-def prefix_of(model: LanguageModel, length: int) -> Prefix:
-    if not length:
-        return model.empty_prefix()
-    ids = ids_of(length, length)
-    cache = model.empty_prefix().cache
-    with torch.no_grad():
-        model.network(torch.tensor([ids]), past_key_values=cache, logits_to_keep=1)
-    return Prefix(tuple(ids), cache)
 
 
 def tools(name: str) -> list[dict[str, object]]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from quickstudy.learning.lora import AdapterBank
+from quickstudy.learning.lora import AdapterBank, target_layers
 from quickstudy.learning.practice import Lesson, lesson_losses
 from quickstudy.model import LanguageModel, Prefix
-from quickstudy.speed.flops import linear_layers, practice_work, prefill_work, weight_bytes
+from quickstudy.speed.flops import practice_work, prefill_work, weight_bytes
 
 RANK, PREFIX, TURN, ANSWER, ROWS = 4, 24, 9, 5, 3
 TOKENS = TURN + ANSWER
@@ -45,7 +45,9 @@ def test_count_is_that_of_torch(tiny: LanguageModel, targets: str, cached: int) 
     work = practice_work(tiny.network, adapted, RANK, cached, lessons)
     # the network tells one logit more a row, which no answer token needs
     logits = work.logits * (ANSWER + 1) / ANSWER
-    adapted_layers = [layer for name, layer in linear_layers(tiny.network) if name in adapted]
+    adapted_layers = [
+        layer for name, layer in target_layers(tiny.network, "all-linear") if name in adapted
+    ]
     # what an adapter adds in place, which the counter does not know
     unseen = sum(2 * ROWS * TOKENS * RANK * layer.out_features for layer in adapted_layers)
     counted_ = found["aten.mm"] + found["aten.addmm"] + unseen
@@ -60,14 +62,16 @@ def test_count_is_that_of_torch(tiny: LanguageModel, targets: str, cached: int) 
 
 
 def test_layers_below_the_adapters_are_needed_once(tiny: LanguageModel) -> None:
-    names = [name for name, _ in linear_layers(tiny.network)]
+    names = [name for name, _ in target_layers(tiny.network, "all-linear")]
     upper = [name for name in names if ".layers.1." in name]
     lessons = [Lesson([0] * TURN, [0] * ANSWER)] * ROWS
     whole = practice_work(tiny.network, names, RANK, PREFIX, lessons)
     half = practice_work(tiny.network, upper, RANK, PREFIX, lessons)
     # both layers are alike: the lower one's forward pass, and the upper one as if it were all
     sizes = sum(
-        m.in_features * m.out_features for n, m in linear_layers(tiny.network) if n in upper
+        m.in_features * m.out_features
+        for n, m in target_layers(tiny.network, "all-linear")
+        if n in upper
     )
     visible = ROWS * (TOKENS * PREFIX + TOKENS * (TOKENS + 1) / 2)
     assert half.once == 2 * ROWS * TOKENS * sizes + 4 * WIDE * visible

@@ -20,16 +20,13 @@ For T tokens after a cached prefix of P, and a layer of `in` inputs and `out` ou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
+from quickstudy.learning.lora import layer_index, target_layers
 from quickstudy.learning.practice import Lesson
 
-_LAYER = re.compile(r"\.layers\.(\d+)\.")
 _FROM_INPUT = ("q_proj", "k_proj", "v_proj", "qkv_proj")  # fed by what comes into the layer
 
 
@@ -62,14 +59,15 @@ def practice_work(
     tokens = sum(lengths)
     own = sum(t * (t + 1) / 2 for t in lengths)
     visible = tokens * prefix + own
-    lowest = min(_layer(name) for name in adapted)
+    lowest = min(layer_index(name) for name in adapted)
     config = network.config.get_text_config()
     wide = _width(config)
     once = lowest * 4 * wide * visible
     linear = adapters = 0.0
-    for name, layer in linear_layers(network):
+    for name, layer in target_layers(network, "all-linear"):
         product = 2 * tokens * layer.in_features * layer.out_features
-        at = _layer(name)
+        at = layer_index(name)
+        assert at >= 0, f"{name} lies in no layer"
         if at < lowest:
             once += product
             continue
@@ -88,7 +86,9 @@ def practice_work(
 
 def prefill_work(network: Any, tokens: int) -> float:
     """What one forward pass over a prefix needs; no logits."""
-    products = sum(layer.in_features * layer.out_features for _, layer in linear_layers(network))
+    products = sum(
+        layer.in_features * layer.out_features for _, layer in target_layers(network, "all-linear")
+    )
     config = network.config.get_text_config()
     visible = tokens * (tokens + 1) / 2
     attention = config.num_hidden_layers * 4 * _width(config) * visible
@@ -107,23 +107,7 @@ def weight_bytes(network: Any) -> int:
     return int(all_bytes - unread)
 
 
-def linear_layers(network: Any) -> list[tuple[str, nn.Linear]]:
-    """Every linear layer but the output head."""
-    head = network.get_output_embeddings()
-    return [
-        (name, module)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    ]
-
-
 def _width(config: Any) -> int:
     """Heads times head size."""
     heads = config.num_attention_heads
     return int((getattr(config, "head_dim", None) or config.hidden_size // heads) * heads)
-
-
-def _layer(name: str) -> int:
-    found = _LAYER.search(name)
-    assert found is not None, f"{name} lies in no layer"
-    return int(found[1])
