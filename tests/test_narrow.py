@@ -1,4 +1,4 @@
-"""Narrow passes are within int8's rounding of the exact product; all others are the network's."""
+"""Narrow passes are within int8's rounding of the exact product, wider ones within the dtype's."""
 
 from __future__ import annotations
 
@@ -35,15 +35,21 @@ def off(got: Tensor, exact: Tensor) -> float:
     return float((got.double() - exact).norm() / exact.norm())
 
 
+ORDERED = pytest.mark.parametrize("ordered", [True, False])
+
+
+@ORDERED
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 4), (4, 1), (2, 2)])
 @torch.no_grad()
-def test_narrow_passes_are_near_the_exact_product(bias: bool, shape: tuple[int, ...]) -> None:
+def test_narrow_passes_are_near_the_exact_product(
+    bias: bool, shape: tuple[int, ...], ordered: bool
+) -> None:
     made, x = layer(bias), inputs(*shape)
     told = made.bias.double() if bias else None
     exact = linear(x.double(), made.weight.double(), told)
     plain = made(x)
-    narrow.install(made)
+    narrow.install(made, ordered)
     got = made(x)
     assert got.shape == plain.shape
     assert got.dtype == plain.dtype
@@ -54,20 +60,74 @@ def test_narrow_passes_are_near_the_exact_product(bias: bool, shape: tuple[int, 
     torch.testing.assert_close(got[..., 7].double(), zero, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (3, 2), (40,)])
+WIDE = pytest.mark.parametrize("shape", [(1, 5), (5, 1), (3, 2), (40,), (2, 700)])
+
+
+@WIDE
 @torch.no_grad()
 def test_wide_passes_are_the_networks_own(shape: tuple[int, ...]) -> None:
     made, x = layer(True), inputs(*shape)
     plain = made(x)
-    narrow.install(made)
+    narrow.install(made, ordered=False)
     assert torch.equal(made(x), plain)
 
 
-def test_training_is_the_networks_own() -> None:
+@WIDE
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_of_ordered_weights_they_are_as_near_as_the_networks_own(
+    bias: bool, shape: tuple[int, ...]
+) -> None:
+    made, x = layer(bias), inputs(*shape)
+    told = made.bias.double() if bias else None
+    exact = linear(x.double(), made.weight.double(), told)
+    plain, before = made(x), made.weight.clone()
+    narrow.install(made, ordered=True)
+    got = made(x)
+    assert (got.shape, got.dtype) == (plain.shape, plain.dtype)
+    assert got.is_contiguous()
+    assert off(got, exact) < 1.1 * off(plain, exact) < 0.004
+    assert torch.equal(made.weight, before)
+
+
+@torch.no_grad()
+def test_the_ordered_copy_is_what_is_read() -> None:
+    made, x = layer(False), inputs(7)
+    narrow.install(made, ordered=True)
+    before = made(x)
+    made.weight.zero_()
+    assert torch.equal(made(x), before)
+
+
+@pytest.mark.parametrize("width", [8, 12, 40, 100])
+@torch.no_grad()
+def test_rows_that_the_int8_product_cannot_read_stay_the_networks_own(width: int) -> None:
+    """It would read beyond their end: wrong numbers, or the end of the process."""
+    made = nn.Linear(width, 50).to(torch.bfloat16)
+    x = torch.randn(2, width).to(torch.bfloat16)
+    plain = made(x)
+    narrow.install(made, ordered=False)
+    assert torch.equal(made(x), plain)
+    narrow.install(made, ordered=True)
+    assert torch.equal(made(x), plain)
+    wide = torch.randn(9, width).to(torch.bfloat16)
+    exact = linear(wide.double(), made.weight.double(), made.bias.double())
+    assert off(made(wide), exact) < 0.004
+
+
+@torch.no_grad()
+def test_no_tokens() -> None:
+    made = layer(True)
+    narrow.install(made, ordered=True)
+    assert made(inputs(2, 0)).shape == (2, 0, 320)
+
+
+@ORDERED
+def test_training_is_the_networks_own(ordered: bool) -> None:
     made, x = layer(True), inputs(1, 2)
     with torch.no_grad():
         plain = made(x)
-    narrow.install(made)
+    narrow.install(made, ordered)
     assert torch.equal(made(x), plain)
     x.requires_grad_()
     made(x).sum().backward()
@@ -80,7 +140,7 @@ def test_weights_are_untouched_and_many_rows_are_copied_in_parts() -> None:
     large = nn.Linear(16, (1 << 13) + 5, bias=False).to(torch.bfloat16)
     before = large.weight.clone()
     x = torch.randn(1, 16, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
-    narrow.install(large)
+    narrow.install(large, ordered=False)
     assert torch.equal(large.weight, before)
     exact = x.double() @ before.double().mT
     for rows in (slice(None, 1 << 13), slice(1 << 13, None)):
@@ -98,7 +158,7 @@ def test_a_whole_network() -> None:
         return made
 
     wide, few = logits(6), logits(3)
-    narrow.install(model.network)
+    narrow.install(model.network, ordered=False)
     assert torch.equal(logits(6), wide)
     assert not torch.equal(logits(3), few)
     assert off(logits(3), few.double()) < 0.03

@@ -51,8 +51,9 @@ class ModelConfig(Stage):
     )
     decoding_weights: Literal["auto", "int8", "own"] = Field(
         "auto",
-        description="of passes over a few tokens; int8: a copy that takes half as much reading and"
-        " half as much memory again; auto: int8 where the model computes in bfloat16 on a CPU",
+        description="of passes over few tokens on a CPU; int8: a copy that takes half as much"
+        " reading and half as much memory again; auto: where the model computes in bfloat16, that"
+        " and a copy ordered for matrix units, which takes as much memory again; own: no copies",
     )
     prefix_cache: int = Field(
         8192,

@@ -190,7 +190,7 @@ class LanguageModel:
             if int8 and device.type != "cpu":
                 raise ModelError("model.decoding_weights=int8 is for a CPU; use auto or own")
             if int8 or (config.decoding_weights == "auto" and narrow.pays(model.network)):
-                narrow.install(model.network)
+                narrow.install(model.network, ordered=not int8)
             return model
         except ModelError:
             raise

@@ -82,5 +82,5 @@ def _widths(network: Any) -> Iterator[list[int]]:
 def _read(network: Any, widths: Sequence[int]) -> dict[str, int]:
     """Passes, and the bytes of weights that they read."""
     own, copied = weight_bytes(network), narrow.copied_bytes(network)
-    read = [copied if copied and width <= narrow.WIDEST else own for width in widths]
+    read = [copied if copied and width <= narrow.INT8 else own for width in widths]
     return {"passes": len(widths), "bytes": sum(read)}
