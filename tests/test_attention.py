@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from quickstudy import attention
 from quickstudy.model import LanguageModel
@@ -113,6 +114,21 @@ class TestWhoAttends:
             torchs = self.attend(6)
         assert grouped == [6], "reading is torch's"
         torch.testing.assert_close(ours, torchs, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("scaling", [None, 0.3])
+    @pytest.mark.parametrize("kind", [kind for kind in MASKS if "none" not in kind])
+    def test_reading_under_a_mask_copies_no_keys(
+        self, kind: str, scaling: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The numbers are those of transformers, which copies them."""
+        query, key, value = made(6, 2, 7, 9)
+        mask = masked(kind, 7, 9)
+        module: Any = SimpleNamespace(num_key_value_groups=3, is_causal=True, training=False)
+        theirs, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)
+        monkeypatch.delattr(attention, "sdpa_attention_forward")
+        ours, _ = attention._attend(module, query, key, value, mask, scaling)
+        assert torch.equal(ours, theirs)
+        assert ours.is_contiguous()
 
     def test_scaling(self, grouped: list[int]) -> None:
         ours = self.attend(6, scaling=0.9)

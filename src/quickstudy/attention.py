@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -39,7 +40,14 @@ def _attend(
     **more: Any,
 ) -> tuple[Tensor, None]:
     trained = torch.is_grad_enabled() and query.requires_grad and query.device.type == "cpu"
-    plain = not (more.get("dropout") or more.get("softcap") or more.get("position_bias"))
+    plain = all(not more.get(name) for name in ("dropout", "softcap", "position_bias", "cache"))
+    shared = query.shape[1] != key.shape[1]
+    if not trained and plain and shared and attention_mask is not None and key.device.type == "cpu":
+        # transformers copies the keys for each query head where there is a mask: the same, slower
+        output = scaled_dot_product_attention(
+            query, key, value, attention_mask, scale=scaling, enable_gqa=True
+        )
+        return output.transpose(1, 2).contiguous(), None
     if not trained or not plain or query.shape[2] > LONGEST:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **more
