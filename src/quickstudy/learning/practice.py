@@ -324,8 +324,8 @@ class Losses:
         telling = torch.cat([row[-1 - n : -1] for row, n in zip(hidden, lengths, strict=True)])
         told = [token for _, lesson in lessons for token in lesson.answer]
         targets = torch.tensor(told, device=hidden.device)
-        weight = self.model.network.get_output_embeddings().weight
-        each = torch.split(token_losses(telling, weight, targets), lengths)
+        head = self.model.network.get_output_embeddings()
+        each = torch.split(token_losses(telling, head, targets), lengths)
         return torch.stack([losses.mean() for losses in each])
 
 
