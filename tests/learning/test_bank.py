@@ -17,6 +17,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from quickstudy.config import LearningConfig
 from quickstudy.decoding import Deadline
 from quickstudy.errors import BudgetSpent, NoExamples, PracticeDiverged
+from quickstudy.learning import practice
 from quickstudy.learning.lora import AdapterBank, target_layers
 from quickstudy.learning.practice import Lesson, Practice, Study, _Learner, practised_together
 from quickstudy.model import LanguageModel, Prefix
@@ -106,6 +107,26 @@ def test_trained_together_is_trained_alone(
     assert all(one.failure is None for one in made)
     assert len({tuple(one.losses) for one in made}) == 3
     assert len(made[2].losses) == (9 if "batch_size" in settings else 3)
+
+
+@pytest.mark.parametrize("most", [1, 90, 200])
+def test_in_groups_of_a_few(
+    tiny: LanguageModel, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes over as many lessons as their tokens allow, a whole study at least."""
+    real, sizes = practice.Losses.of, list[int]()
+
+    def watch(losses: practice.Losses, rows: Sequence[int]) -> Tensor:
+        sizes.append(len(rows))
+        return real(losses, rows)
+
+    monkeypatch.setattr(practice.Losses, "of", watch)
+    monkeypatch.setattr(practice, "PASS_TOKENS", most)
+    studies = studies_of(tiny, shared=True)  # 2, 1 and 3 lessons; the longest has 27 tokens
+    trained(tiny, studies, epochs=2)
+    assert sizes[: len(sizes) // 2] == {1: [2, 1, 3], 90: [3, 3], 200: [6]}[most]
+    monkeypatch.setattr(practice.Losses, "of", real)
+    assert_as_alone(tiny, studies, epochs=3)
 
 
 @pytest.mark.parametrize("mode", ["activated", "full"])

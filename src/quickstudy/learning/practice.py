@@ -12,7 +12,7 @@ trains the adapters of several requests in the same passes, each as if it were a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,6 +26,11 @@ from quickstudy.errors import NoExamples, PracticeDiverged, PracticeFailed
 from quickstudy.learning.lora import AdapterBank, first_layer
 from quickstudy.learning.loss import token_losses
 from quickstudy.model import LanguageModel, Prefix, start
+
+# Of a training pass over several adapters' lessons on a CPU: more tokens no longer fit near the
+# cores. Measured on a 0.5B model: 0.35 s a step for one adapter of 147 tokens, 0.24 s for each
+# of four, 0.25 s for each of eight.
+PASS_TOKENS = 640
 
 
 @dataclass(frozen=True)
@@ -160,20 +165,23 @@ def _train(
         waiting = {n: learners[n] for n in batches}
         if not waiting:
             break
-        deadline.check()
-        rows = [first_row[n] + i for n, batch in batches.items() for i in batch]
-        bank.assign([n for n, batch in batches.items() for _ in batch])
-        each = torch.split(losses.of(rows), [len(batch) for batch in batches.values()])
-        judged = {n: learners[n].judge(part) for n, part in zip(batches, each, strict=True)}
-        stepping = {n: loss for n, loss in judged.items() if loss is not None}
-        if not stepping:
-            continue
-        # each adapter's gradient is its own loss's alone: no other depends on it
-        torch.stack(list(stepping.values())).sum().backward()  # type: ignore[no-untyped-call]
-        for n in stepping:
+        stepped = []
+        for group in losses.groups(batches):
+            deadline.check()
+            rows = [first_row[n] + i for n in group for i in batches[n]]
+            bank.assign([n for n in group for _ in batches[n]])
+            each = torch.split(losses.of(rows), [len(batches[n]) for n in group])
+            judged = {n: learners[n].judge(part) for n, part in zip(group, each, strict=True)}
+            stepping = {n: loss for n, loss in judged.items() if loss is not None}
+            if stepping:
+                # each adapter's gradient is its own loss's alone: no other depends on it
+                torch.stack([*stepping.values()]).sum().backward()  # type: ignore[no-untyped-call]
+            stepped += list(stepping)
+        for n in stepped:
             learners[n].step(bank.gradients(n))
-        bank.zero_gradient()
-        bank.sync()
+        if stepped:
+            bank.zero_gradient()
+            bank.sync()
     return [learner.result() for learner in learners]
 
 
@@ -311,6 +319,24 @@ class Losses:
             ],
             first_layer(model.network, config.upper_layers),
         )
+
+    def groups(self, batches: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
+        """The studies, as many at once as a pass is good for; `batches` are the lessons of each."""
+        most = len(self.lessons)
+        if self.model.device.type == "cpu":
+            full = self.mode == "full"
+            most = PASS_TOKENS // max(
+                (len(prefix.ids) if full else 0) + len(lesson.turn) + len(lesson.answer)
+                for prefix, lesson in self.lessons
+            )
+        group, size = list[int](), 0
+        for n, batch in batches.items():
+            if group and size + len(batch) > most:
+                yield group
+                group, size = [], 0
+            group.append(n)
+            size += len(batch)
+        yield group
 
     def of(self, rows: Sequence[int]) -> Tensor:
         """Mean negative log-likelihood a token of the answers of some rows: (rows,), nats."""
