@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from quickstudy.augmentation.no_tool import NONE_FITS, in_own_words, no_tool_example
+from quickstudy.augmentation.no_tool import (
+    NONE_FITS,
+    begins_call,
+    in_own_words,
+    no_tool_example,
+    says_enough,
+)
 from quickstudy.types import Example, Message, Reply, Request, ToolCall
 
 BANK = resources.files("quickstudy").joinpath("data/everyday.jsonl").read_text(encoding="utf-8")
@@ -140,3 +146,23 @@ def test_nothing_that_was_asked_earlier_is_asked() -> None:
         {"role": "tool", "content": "low"},
     ]
     assert PIZZA not in given_(tool("get_tide"), said=said)
+
+
+class TestSaysEnough:
+    """What more would be said changes nothing; a moment before, it might."""
+
+    @pytest.mark.parametrize(
+        "words",
+        ["I cannot. ", "None of them!\n", "Hm\n", "```json", " [", "{", "<tool", "x" * 161],
+    )
+    def test_enough(self, words: str) -> None:
+        assert says_enough(words)
+        example = Example((Message("user", "?"),), (), "no-tool", NONE_FITS)
+        one, other = (
+            in_own_words(example, Reply(f"{words}{more}")) for more in ("", "No. It is not. ")
+        )
+        assert one == other or begins_call(words)
+
+    @pytest.mark.parametrize("words", ["", "\n", "I can", "At 3.5", "Dr.", "x" * 160])
+    def test_not_yet(self, words: str) -> None:
+        assert not says_enough(words)

@@ -27,6 +27,8 @@ NONE_FITS = "None of the available tools can do this."
 _ALIKE = 85  # rapidfuzz ratio of two words, 0 to 100
 _STEM = 4  # letters that two forms of a word share at least
 _LONGEST = 160  # characters of an answer in the model's own words
+_CALLING = ("[", "{", "<", "`")  # what calls begin with
+_SENTENCE = re.compile(r"[^\n]+?[.!?](?=\s|$)")
 # a tool with such a word in its name or description may serve any request
 _BROAD = frozenset(
     "anything assistant browser chatbot google internet llm python shell web wikipedia".split()
@@ -65,6 +67,17 @@ def no_tool_example(request: Request, rng: random.Random) -> Example | None:
     return Example((*system, Message("user", chosen.request)), (), SOURCE, chosen.answer)
 
 
+def begins_call(text: str) -> bool:
+    return text.lstrip()[:1] in _CALLING
+
+
+def says_enough(text: str) -> bool:
+    """Whether it is known, of the first words of a reply, what `in_own_words` makes of it."""
+    text = text.lstrip()
+    ended = re.search(r"\S\n|[.!?]\s", text)
+    return begins_call(text) or ended is not None or len(text) > _LONGEST
+
+
 def in_own_words(example: Example, reply: Reply) -> Example:
     """The example with the model's own answer to it, where that is a right one.
 
@@ -74,7 +87,7 @@ def in_own_words(example: Example, reply: Reply) -> Example:
     Args:
         reply: what the model, asked the example's request under the same tools, says.
     """
-    first = re.match(r"[^\n]+?[.!?](?=\s|$)", reply.content.strip())
+    first = _SENTENCE.match(reply.content.strip())
     if reply.tool_calls or first is None or len(first.group()) > _LONGEST:
         return example
     words = first.group()

@@ -15,7 +15,12 @@ from dataclasses import dataclass, field, replace
 from quickstudy import toolcalls
 from quickstudy.augmentation import call_first, memory, question_answer
 from quickstudy.augmentation.author import Author, OwnWriter
-from quickstudy.augmentation.no_tool import in_own_words, no_tool_example
+from quickstudy.augmentation.no_tool import (
+    begins_call,
+    in_own_words,
+    no_tool_example,
+    says_enough,
+)
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
@@ -239,22 +244,24 @@ class _Workshop:
         turn = self.model.turn(self.context, example.messages, self.draft.call_format)
         if turn is None:
             return
-        opening = self._said(turn, max_new_tokens=1)  # all but free, and mostly enough
-        if opening.content.lstrip()[:1] in ("[", "{", "<", "`"):
+        reply = self._first_sentence(turn)
+        if reply.tool_calls or begins_call(reply.content):
             self.into.file(example, "asked this, the model itself begins a call")
-            return
-        reply = self._said(turn, max_new_tokens=48)  # a sentence
-        if reply.tool_calls:
-            self.into.file(example, "asked this, the model itself makes a call")
         else:
             self.into.file(in_own_words(example, reply), None)
 
-    def _said(self, turn: Sequence[int], max_new_tokens: int) -> Reply:
-        """The model's own reply to another turn under the same tools."""
+    def _first_sentence(self, turn: Sequence[int]) -> Reply:
+        """The model's own reply to another turn under the same tools; of a call its beginning."""
         (said,) = self.decoder.decode(
             self.context.prefix,
-            [Ask(turn, self.draft.grammar)],
-            max_new_tokens=max_new_tokens,
+            [
+                Ask(
+                    turn,
+                    self.draft.grammar,
+                    listener=lambda ids: says_enough(self.model.decode(ids)),
+                )
+            ],
+            max_new_tokens=48,
             deadline=self.deadline,
         )
         return toolcalls.read(said.text, self.request.tools)[0]
