@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from quickstudy import decoding, toolcalls
-from quickstudy.decoding import Ask, Deadline, Decoder, Generation
-from quickstudy.model import LanguageModel
+from quickstudy.decoding import Ask, Deadline, Decoder, Generation, Order
+from quickstudy.errors import BudgetSpent, PracticeFailed
+from quickstudy.learning.lora import AdapterBank
+from quickstudy.model import LanguageModel, remaining
 from quickstudy.toolcalls import Grammar
 from quickstudy.types import Request
 
@@ -159,10 +161,14 @@ class Watched(LanguageModel):
 
     feeds: list[list[list[int]]]
     seen: list[Tensor | None]
+    rows: list[list[int]]  # of those asked for, which are in the batch
 
     def forward(self, feeds: Any, cache: Any, seen: Any, keep: int) -> tuple[Tensor, Tensor]:
         self.feeds.append([list(feed) for feed in feeds])
         self.seen.append(None if seen is None else seen.clone())
+        left = remaining.get()
+        self.rows.append(list(range(len(feeds))) if left is None else left.tolist())
+        assert len(self.rows[-1]) == len(feeds)
         assert seen is None or seen.shape[1] == cache.get_seq_length()
         return super().forward(feeds, cache, seen, keep)
 
@@ -170,13 +176,14 @@ class Watched(LanguageModel):
 @pytest.fixture
 def watched() -> Watched:
     made = Watched(MODEL.network, MODEL.tokenizer, "watched")
-    made.feeds, made.seen = [], []
+    made.feeds, made.seen, made.rows = [], [], []
     return made
 
 
 def run(model: Watched, asks: list[Ask]) -> list[Generation]:
     model.feeds.clear()
     model.seen.clear()
+    model.rows.clear()
     return Decoder(model).decode(CONTEXT.prefix, asks, max_new_tokens=MOST, deadline=Deadline())
 
 
@@ -199,13 +206,14 @@ class TestPasses:
         for place, ask in enumerate(asks):
             # what it has seen as real, told together: nothing twice, nothing wrong
             start = len(CONTEXT.prefix.ids)
-            for feeds, seen in zip(watched.feeds, watched.seen, strict=True):
-                if seen is None or not feeds[place]:
+            for feeds, seen, rows in zip(watched.feeds, watched.seen, watched.rows, strict=True):
+                if seen is None or place not in rows or not feeds[rows.index(place)]:
                     continue
-                behind = int(seen[place].sum()) - start - len(ask.turn)
+                there = rows.index(place)
+                behind = int(seen[there].sum()) - start - len(ask.turn)
                 if behind >= 0:
                     ids = said[place].ids
-                    assert list(ids[behind : behind + 1]) == feeds[place][:1]
+                    assert list(ids[behind : behind + 1]) == feeds[there][:1]
 
     def test_a_row_alone_keeps_its_cache_short(self, watched: Watched) -> None:
         wrong = [t for token in ANSWERS[0] for t in (token, 7)]
@@ -222,4 +230,110 @@ class TestPasses:
         assert len(watched.seen) > 5
         for seen in watched.seen[2:]:
             assert seen is not None
-            assert bool(seen[1, -1]), "what it saw last is a token of its own"
+            assert bool(seen[-1, -1]), "what it saw last is a token of its own"
+
+
+class TestEndedRows:
+    """They leave the batch, and those that stay do not notice."""
+
+    ENDS: ClassVar[list[str]] = ['"a"', '"abcdefgh"', "/[a-h]{9,14}/", "/[a-z]{30,38}/", "/[a-h]/"]
+
+    def asks(self, order: Sequence[int]) -> list[Ask]:
+        likely = [t for token in ANSWERS[0] for t in (token, 7)]
+        turns = [*TURNS, MODEL.encode("Now"), MODEL.encode("What is it?")]
+        return [Ask(turns[i], Grammar(f"start: {self.ENDS[i]}"), likely=likely) for i in order]
+
+    @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (3, 2, 4, 0, 1), (4, 3, 3, 2)])
+    def test_each_is_as_alone(self, watched: Watched, order: tuple[int, ...]) -> None:
+        said = run(watched, self.asks(order))
+        sizes = list(map(len, watched.rows))
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] < sizes[0]
+        for ask, together in zip(self.asks(order), said, strict=True):
+            (alone,) = run(watched, [ask])
+            assert_same(together, alone)
+
+    def test_prefixes_of_other_lengths(self, watched: Watched) -> None:
+        """The longest may be the first to end; what it alone has seen goes with it."""
+        texts = ["Light! And much more to say before anything else is said.", "Hm", "Light"]
+        prefixes = [watched.run(tuple(watched.encode(text))) for text in texts]
+        for first in range(3):
+            order = [first, 3, 2]
+            said = Decoder(watched).decode(
+                prefixes, self.asks(order), max_new_tokens=MOST, deadline=Deadline()
+            )
+            for ask, prefix, together in zip(self.asks(order), prefixes, said, strict=True):
+                (alone,) = Decoder(watched).decode(
+                    prefix, [ask], max_new_tokens=MOST, deadline=Deadline()
+                )
+                assert_same(together, alone)
+
+    def test_the_next_batch_is_whole_again(self, watched: Watched) -> None:
+        run(watched, self.asks((0, 1, 2, 3, 4)))
+        assert remaining.get() is None
+
+    def test_adapters_stay_with_their_rows(self) -> None:
+        model = tiny_model()
+        generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+        bank = AdapterBank(
+            model.network, rank=4, alpha=64, targets="all-linear", generators=generators
+        )
+        for (_, part), values in bank.master.items():
+            if part == "B":
+                for n, generator in enumerate(generators):
+                    values[n].normal_(0, 0.3 * n, generator=generator)
+        bank.sync()
+        order, adapters = (0, 3, 2, 3), [1, 2, 0, 1]
+        decoder, prefix = Decoder(model), model.empty_prefix()
+        with bank.attached():
+
+            def said(rows: Sequence[int]) -> list[Generation]:
+                bank.assign([adapters[row] for row in rows])
+                asks = self.asks([order[row] for row in rows])
+                return decoder.decode(prefix, asks, max_new_tokens=MOST, deadline=Deadline())
+
+            together = said(range(4))
+            assert together[1].ids != together[3].ids, "the adapters make the difference"
+            for row, got in enumerate(together):
+                assert_same(got, said([row])[0])
+
+
+class TestOrders:
+    """Rows that several wait for: each as alone, and one's end of time is its own."""
+
+    def orders(self, *deadlines: Deadline) -> list[Order]:
+        prefix, many = CONTEXT.prefix, [CONTEXT.prefix, CONTEXT.prefix]
+        generator = torch.Generator().manual_seed(4)
+        return [
+            Order([prefix], [Ask(TURNS[0])], 40, deadlines[0]),
+            Order(many, [Ask(TURNS[1], CALLS), Ask(TURNS[2])], 9, deadlines[1], stop="e"),
+            Order(many, [Ask(TURNS[0]), Ask(TURNS[2])], 25, deadlines[2], 0.8, generator),
+        ]
+
+    def test_each_is_as_alone(self) -> None:
+        deadlines = [Deadline()] * 3
+        together = DECODER.decode_orders(self.orders(*deadlines))
+        for number, got in enumerate(together):
+            (alone,) = DECODER.decode_orders([self.orders(*deadlines)[number]])
+            assert not isinstance(got, PracticeFailed)
+            assert not isinstance(alone, PracticeFailed)
+            for one, other in zip(got, alone, strict=True):
+                assert_same(one, other)
+
+    @pytest.mark.parametrize("late", [0, 1, 2])
+    def test_time_runs_out_for_one(self, late: int) -> None:
+        deadlines = [Deadline.after(0 if n == late else 600) for n in range(3)]
+        together = DECODER.decode_orders(self.orders(*deadlines))
+        expected = DECODER.decode_orders(self.orders(*[Deadline()] * 3))
+        for number, (got, whole) in enumerate(zip(together, expected, strict=True)):
+            if number == late:
+                assert isinstance(got, BudgetSpent)
+                continue
+            assert not isinstance(got, PracticeFailed)
+            assert not isinstance(whole, PracticeFailed)
+            for one, other in zip(got, whole, strict=True):
+                assert_same(one, other)
+
+    def test_one_deadline_for_all(self) -> None:
+        said = DECODER.decode_orders(self.orders(*[Deadline.after(0)] * 3))
+        assert all(isinstance(one, BudgetSpent) for one in said)

@@ -348,7 +348,10 @@ class TestRecord:
         assert_documented(answer)
         assert answer.content == answer.episode.draft.content
         assert answer.tool_calls == ()
-        assert answer.episode.fallback == "no practice example survived verification"
+        assert answer.episode.fallback in (  # what a random model samples decides
+            "no practice example survived verification",
+            "the practised answer was cut off",
+        )
 
     @pytest.mark.parametrize("estimator", ["margin", "rss-calls", "rss-names"])
     def test_of_every_estimator(self, model: LanguageModel, estimator: str) -> None:

@@ -31,8 +31,8 @@ from transformers import DynamicCache
 
 from quickstudy import toolcalls
 from quickstudy.config import DecodingConfig
-from quickstudy.errors import BudgetSpent
-from quickstudy.model import Context, LanguageModel, Prefix, adapted, start
+from quickstudy.errors import BudgetSpent, PracticeFailed
+from quickstudy.model import Context, LanguageModel, Prefix, adapted, remaining, start
 from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Reply, Request, Sampling
 
@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Listener = Callable[[Sequence[int]], bool]
 
-GUESSED = 12  # tokens fed on a guess; up to about 16 a pass costs what it costs for one
+GUESSED = 12  # tokens fed on a guess at most; up to about 16 a pass costs what it costs for one
+FED = 64  # tokens that all rows of a pass may feed together where some of them are guesses
 LONGEST_MATCH, SHORTEST_MATCH = 4, 2  # tokens that must be the same before a guess
 _LOWEST = torch.finfo(torch.float32).min
 
@@ -125,6 +126,19 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Order:
+    """Rows to decode for one who waits for them; the fields are those of `Decoder.decode`."""
+
+    prefixes: Sequence[Prefix]  # a row each
+    asks: Sequence[Ask]
+    max_new_tokens: int
+    deadline: Deadline
+    temperature: float = 0.0
+    generator: torch.Generator | None = None
+    stop: str | None = None
+
+
+@dataclass(frozen=True)
 class Draft:
     """The greedy answer without practice, and all that is needed to improve on it.
 
@@ -157,6 +171,7 @@ class _Draw:
 
 @dataclass
 class _Row:
+    order: Order
     matcher: LLMatcher | None
     feed: list[int]
     draw: _Draw
@@ -254,35 +269,64 @@ class Decoder:
             return []
         if not isinstance(prefix, Sequence):
             prefix = [prefix or self.model.empty_prefix()] * len(asks)
-        begin = start(prefix)
-        cache, seen = begin.fork(), begin.seen
-        same = _Draw(temperature, 1.0, generator)
-        rows = [self._start(ask, _Draw.of(ask.sampling) or same) for ask in asks]
-        while not all(row.done for row in rows):
-            deadline.check()
-            for row in rows:
-                row.guess = [] if row.done else _guess(row)
-            longest = max(len(row.guess) for row in rows)
-            feeds = [row.feed + row.guess for row in rows]
-            logits, seen = self.model.forward(feeds, cache, seen, keep=1 + longest)
-            wrong = []
-            running = [not row.done for row in rows]
-            for row, scores in zip(rows, logits.float(), strict=True):
-                row.feed, confirmed = [], 0
-                if not row.done:
-                    scores = scores[longest - len(row.guess) :]
-                    confirmed = self._confirm(row, scores, max_new_tokens, stop)
-                    if row.listener is not None and row.listener(row.ids):
-                        row.done = row.finished = True
-                wrong.append(len(row.guess) - confirmed)
-            seen = _forget(cache, seen, wrong, running)
-        return [self._result(row, stop) for row in rows]
+        order = Order(prefix, asks, max_new_tokens, deadline, temperature, generator, stop)
+        (said,) = self.decode_orders([order])
+        if isinstance(said, PracticeFailed):
+            raise said
+        return said
 
-    def _start(self, ask: Ask, draw: _Draw) -> _Row:
+    @torch.no_grad()
+    def decode_orders(self, orders: Sequence[Order]) -> list[list[Generation] | PracticeFailed]:
+        """Decodes the rows of all orders as one batch, each as it would be alone.
+
+        An order whose deadline passes gets the failure in place of its rows, and its rows end.
+        """
+        begin = start([prefix for order in orders for prefix in order.prefixes])
+        cache, seen = begin.fork(), begin.seen
+        rows = [[self._start(order, ask) for ask in order.asks] for order in orders]
+        batch = [row for each in rows for row in each]  # as they lie in the cache
+        failures: dict[int, PracticeFailed] = {}  # by the deadline's id
+        token = remaining.set(None)
+        try:
+            while running := [row for row in batch if not row.done]:
+                _check_deadlines(running, failures)
+                if all(row.done for row in running):
+                    break
+                batch, seen = _without_ended(batch, cache, seen)
+                seen = self._pass(batch, cache, seen)
+        finally:
+            remaining.reset(token)
+        return [
+            failures.get(id(order.deadline)) or [self._result(row) for row in each]
+            for order, each in zip(orders, rows, strict=True)
+        ]
+
+    def _pass(self, batch: Sequence[_Row], cache: DynamicCache, seen: Tensor | None) -> Tensor:
+        """One forward pass, and what it tells; gives what the rows have seen then."""
+        most = min(GUESSED, FED // len(batch) - 1)
+        running = [not row.done for row in batch]
+        for row in batch:
+            row.guess = [] if row.done or most < 1 else _guess(row, most)
+        longest = max(len(row.guess) for row in batch)
+        feeds = [row.feed + row.guess for row in batch]
+        logits, seen = self.model.forward(feeds, cache, seen, keep=1 + longest)
+        wrong = []
+        for row, scores in zip(batch, logits, strict=True):
+            row.feed, confirmed = [], 0
+            if not row.done:
+                confirmed = self._confirm(row, scores[longest - len(row.guess) :])
+                if row.listener is not None and row.listener(row.ids):
+                    row.done = row.finished = True
+            wrong.append(len(row.guess) - confirmed)
+        return _forget(cache, seen, wrong, running)
+
+    def _start(self, order: Order, ask: Ask) -> _Row:
+        same = _Draw(order.temperature, 1.0, order.generator)
         row = _Row(
+            order,
             self._matcher(ask.grammar),
             list(ask.turn),
-            draw,
+            _Draw.of(ask.sampling) or same,
             list(ask.given),
             ask.likely,
             ask.opens,
@@ -312,13 +356,7 @@ class Decoder:
         if row.matcher.is_stopped():
             row.done = row.finished = True
 
-    def _confirm(
-        self,
-        row: _Row,
-        scores: Tensor,
-        max_new_tokens: int,
-        stop: str | None,
-    ) -> int:
+    def _confirm(self, row: _Row, scores: Tensor) -> int:
         """Chooses tokens as long as the guess goes on with them; how many of it were right.
 
         Args:
@@ -327,7 +365,7 @@ class Decoder:
         confirmed = 0
         while not row.done:
             told = len(row.ids)
-            self._choose(row, scores[confirmed], max_new_tokens, stop)
+            self._choose(row, scores[confirmed].float())
             new, guess = row.ids[told:], row.guess[confirmed:]
             same = 0
             while same < min(len(new), len(guess)) and new[same] == guess[same]:
@@ -338,13 +376,8 @@ class Decoder:
                 break
         return confirmed
 
-    def _choose(
-        self,
-        row: _Row,
-        scores: Tensor,
-        max_new_tokens: int,
-        stop: str | None,
-    ) -> None:
+    def _choose(self, row: _Row, scores: Tensor) -> None:
+        stop = row.order.stop
         if row.matcher is not None:
             bits = np.frombuffer(row.matcher.compute_bitmask(), dtype=np.uint8)
             allowed = np.unpackbits(bits, bitorder="little")[: scores.shape[0]].astype(bool)
@@ -355,8 +388,7 @@ class Decoder:
         draw = row.draw
         if draw.temperature > 0:
             weights = _nucleus((log_probs / draw.temperature).softmax(-1), draw.top_p)
-            # drawn on the CPU so that one seed means one answer on every device
-            token = int(torch.multinomial(weights.cpu(), 1, generator=draw.generator))
+            token = _drawn(weights, draw.generator)
         log_prob = float(log_probs[token])
         probs = log_probs.exp()
         # where a token cannot be, 0 log 0 = 0
@@ -377,26 +409,59 @@ class Decoder:
         self._fast_forward(row)
         if stop is not None and stop in self.model.decode(row.ids[-8:]):
             row.done = row.finished = True
-        row.done = row.done or len(row.ids) >= max_new_tokens
+        row.done = row.done or len(row.ids) >= row.order.max_new_tokens
 
-    def _result(self, row: _Row, stop: str | None) -> Generation:
+    def _result(self, row: _Row) -> Generation:
         text = self.model.decode(row.ids)
-        if stop is not None:
-            text = text.split(stop, 1)[0]
+        if row.order.stop is not None:
+            text = text.split(row.order.stop, 1)[0]
         return Generation(tuple(row.ids), text, tuple(row.choices), row.finished)
 
 
-def _guess(row: _Row) -> list[int]:
+def _guess(row: _Row, most: int) -> list[int]:
     """How an answer goes on if it repeats a likely text: what follows its last tokens there."""
     ids, likely = row.ids, row.likely
     if not ids:
-        return list(likely[:GUESSED]) if row.opens else []
+        return list(likely[:most]) if row.opens else []
     for length in range(min(LONGEST_MATCH, len(ids)), SHORTEST_MATCH - 1, -1):
         last = tuple(ids[-length:])
         for end in range(length, len(likely)):
             if tuple(likely[end - length : end]) == last:
-                return list(likely[end : end + GUESSED])
+                return list(likely[end : end + most])
     return []
+
+
+def _check_deadlines(rows: Sequence[_Row], failures: dict[int, PracticeFailed]) -> None:
+    """Ends the rows whose deadline has passed, and writes down the failure."""
+    for deadline in {id(row.order.deadline): row.order.deadline for row in rows}.values():
+        try:
+            deadline.check()
+        except PracticeFailed as failure:
+            failures[id(deadline)] = failure
+    for row in rows:
+        row.done = id(row.order.deadline) in failures
+
+
+def _without_ended(
+    batch: list[_Row], cache: DynamicCache, seen: Tensor | None
+) -> tuple[list[_Row], Tensor | None]:
+    """The batch without the rows that have ended, once they are a quarter of it."""
+    running = [place for place, row in enumerate(batch) if not row.done]
+    if 4 * len(running) > 3 * len(batch):
+        return batch, seen
+    chosen, first = torch.tensor(running), 0
+    if seen is not None:
+        seen = seen[chosen.to(seen.device)]
+        first = int(seen.any(0).int().argmax())  # before it lies what only the others have seen
+        seen = seen[:, first:]
+    for layer in cache.layers:
+        if layer.keys is not None and layer.keys.numel():
+            there = chosen.to(layer.keys.device)
+            layer.keys = layer.keys.index_select(0, there)[:, :, first:]
+            layer.values = layer.values.index_select(0, there)[:, :, first:]
+    before = remaining.get()
+    remaining.set(chosen if before is None else before[chosen])
+    return [batch[place] for place in running], seen
 
 
 def _forget(
@@ -414,6 +479,18 @@ def _forget(
         if count > common:
             seen[row, seen.shape[1] - (count - common) :] = False
     return seen
+
+
+def _drawn(weights: Tensor, generator: torch.Generator | None) -> int:
+    """A token drawn by its weight: where a uniform number falls in the running sum.
+
+    torch.multinomial draws a number for each token of the vocabulary. The number is drawn on the
+    CPU, so that one seed means one answer on every device.
+    """
+    upto = weights.double().cumsum(-1)
+    place = torch.rand(1, generator=generator, dtype=torch.float64).to(upto.device) * upto[-1]
+    token = int(torch.searchsorted(upto, place, right=True))
+    return token if token < len(weights) else int(weights.argmax())  # rounded up to the very end
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from quickstudy import repair, toolcalls
@@ -25,6 +26,7 @@ from quickstudy.learning.lora import AdapterBank
 from quickstudy.learning.practice import Lesson, Practice, Study, practised_together
 from quickstudy.model import Context, LanguageModel
 from quickstudy.teaching.teacher import Teacher, load_teacher
+from quickstudy.together import side_by_side
 from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 
@@ -173,8 +175,8 @@ class Improver:
 
     def practise(self, cases: Sequence[Case], source: Source | None = None) -> None:
         """Second third: practises and answers those of which the model is unsure, side by side."""
-        ready = [case for case in cases if self._has_practice(case, source)]
-        with self._practised(ready) as practised:
+        self._give_practice(cases, source)
+        with self._practised([case for case in cases if case.fallback is None]) as practised:
             self._answer(practised)
 
     def _sure(self, case: Case) -> Reply:
@@ -186,22 +188,26 @@ class Improver:
         (drawn,) = self._decode([context], [ask], case.deadline)
         return toolcalls.read(drawn.text, context.request.tools)[0]
 
-    def _has_practice(self, case: Case, source: Source | None) -> bool:
-        with _safely([case], "synthesis"):
-            if source is not None:
-                case.take(source(case.draft, case.deadline))
+    def _give_practice(self, cases: Sequence[Case], source: Source | None) -> None:
+        if source is None and self.teacher is None and len(cases) > 1:
+            works = [partial(self._synthesise, case) for case in cases]
+            with _safely(cases, "synthesis"):
+                side_by_side(self.decoder, works)
+            return
+        for case in cases:
+            if source is None:
+                self._synthesise(case, self.decoder)
             else:
-                synthesise(
-                    self.decoder,
-                    case.draft,
-                    self.config,
-                    self.teacher,
-                    case.deadline,
-                    case.synthesis,
-                )
-        if case.given is not None:
-            case.seconds["synthesis"] = case.given.seconds
-        return case.fallback is None
+                with _safely([case], "synthesis"):
+                    case.take(source(case.draft, case.deadline))
+                if case.given is not None:
+                    case.seconds["synthesis"] = case.given.seconds
+
+    def _synthesise(self, case: Case, decoder: Decoder) -> None:
+        with _safely([case], "synthesis"):
+            synthesise(
+                decoder, case.draft, self.config, self.teacher, case.deadline, case.synthesis
+            )
 
     @contextmanager
     def _practised(self, cases: Sequence[Case]) -> Iterator[list[Case]]:

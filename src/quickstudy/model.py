@@ -33,6 +33,8 @@ from quickstudy.types import Message, Request, Tool
 
 # Whether this thread computes under an adapter
 adapted: ContextVar[bool] = ContextVar("adapted", default=False)
+# Which rows of the batch that this thread decodes are still in it; None: all
+remaining: ContextVar[Tensor | None] = ContextVar("remaining", default=None)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from quickstudy import files
-from quickstudy.model import adapted
+from quickstudy.model import adapted, remaining
 
 Targets = Literal["all-linear", "attention"]
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -149,8 +149,11 @@ class AdapterBank:
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if _attached.get() is not self:
                 return None
+            rows, left = self.rows, remaining.get()
+            if rows is not None and left is not None:
+                rows = rows[left.to(rows.device)]
             added: Tensor = _AddLowRank.apply(  # type: ignore[no-untyped-call]
-                output, inputs[0], a, b, self.scaling, self.rows
+                output, inputs[0], a, b, self.scaling, rows
             )
             return added
 

@@ -1,0 +1,116 @@
+"""Several pieces of work that decode now and then: what they wait for is decoded as one batch.
+
+Each piece of work runs in a thread of its own, but one at a time and only until it decodes or
+ends: the threads are a way to stop in the middle, not to compute at once. When all of them have
+stopped, what they want to decode is decoded together.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from llguidance import LLTokenizer
+
+from quickstudy.decoding import Decoder, Generation, Order
+from quickstudy.errors import PracticeFailed
+from quickstudy.model import Prefix
+
+Work = Callable[[Decoder], None]
+Said = list[Generation] | PracticeFailed
+
+
+class _Abandoned(BaseException):
+    """The whole is given up. No `Exception`: no work may take it for a fault of its own."""
+
+
+def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
+    """Runs all works to their end; each is given a decoder that decodes along with the others.
+
+    Raises:
+        Exception: what the first work raised that did raise; the others came to their end.
+    """
+    runners = [_Runner(decoder, work) for work in works]
+    try:
+        while waiting := [runner for runner in runners if runner.goes_on()]:
+            orders = [order for runner in waiting for order in runner.orders]
+            said = iter(_decoded(decoder, orders))
+            for runner in waiting:
+                runner.said = [next(said) for _ in runner.orders]
+    finally:
+        for runner in runners:
+            runner.abandon()
+    for runner in runners:
+        runner.ended.result()
+
+
+def _decoded(decoder: Decoder, orders: Sequence[Order]) -> list[Said | Exception]:
+    try:
+        return [*decoder.decode_orders(orders)]
+    except Exception as error:  # one order's fault must not cost the others theirs
+        if len(orders) == 1:
+            return [error]
+        return [said for order in orders for said in _decoded(decoder, [order])]
+
+
+class _Runner(Decoder):
+    """One work in its thread; to the work it is the decoder."""
+
+    def __init__(self, decoder: Decoder, work: Work) -> None:
+        super().__init__(decoder.model)
+        self.orders: Sequence[Order] = ()
+        self.said: list[Said | Exception] = []
+        self.ended: Future[None] = Future()
+        self._decoder, self._abandoned = decoder, False
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run, work), daemon=True)
+        self._thread.start()
+
+    def goes_on(self) -> bool:
+        """Lets the work run until it decodes or ends; whether it waits for decoding then."""
+        if not self.ended.done():
+            self._go.release()
+            self._stopped.acquire()
+        return not self.ended.done()
+
+    def abandon(self) -> None:
+        """Ends the work where it decodes next."""
+        self._abandoned = True
+        self._go.release()
+        self._thread.join()
+
+    def _run(self, work: Work) -> None:
+        self._go.acquire()
+        try:
+            if not self._abandoned:
+                work(self)
+            self.ended.set_result(None)
+        except BaseException as error:
+            self.ended.set_exception(error)
+        finally:
+            self._stopped.release()
+
+    # --- what the work sees ---
+
+    @property
+    def vocabulary(self) -> LLTokenizer:
+        return self._decoder.vocabulary
+
+    def fixed_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        return self._decoder.fixed_prefix(prompts)
+
+    def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
+        self.orders = orders
+        self._stopped.release()
+        self._go.acquire()
+        if self._abandoned:
+            raise _Abandoned
+        told: list[Said] = []
+        for said in self.said:
+            if isinstance(said, Exception) and not isinstance(said, PracticeFailed):
+                raise said
+            told.append(said)
+        return told
