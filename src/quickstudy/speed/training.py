@@ -5,7 +5,8 @@ Practice is on the fixed examples, takes every step (no early stop) and is throw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from quickstudy.config import LearningConfig
@@ -20,6 +21,7 @@ from quickstudy.speed.setting import Setting
 from quickstudy.speed.workload import PRACTICE, Scenario, lessons, sequences
 
 BANK = 8  # adapters trained in one pass
+EPOCHS = {1: (2, 6), BANK: (1, 3)}  # few and many, of a step's cost; a bank's step takes long
 
 
 def against_naive(setting: Setting) -> None:
@@ -45,33 +47,34 @@ def against_naive(setting: Setting) -> None:
 
 
 def one_step(setting: Setting) -> None:
-    """Row `step`: what a gradient step takes, as the difference that more steps make."""
-    model, learning = setting.model, _every_step(setting.config.learning)
-    few, many = learning.epochs, 3 * learning.epochs
+    """Row `step`: what a gradient step takes, as the difference that more steps make.
+
+    The bank of adapters only at the shortest prefix and at the longest: what is between them is
+    between them in cost as well.
+    """
+    model, usual = setting.model, setting.config.augmentation.examples
+    ends = (setting.lengths[0], setting.lengths[-1])
     for scenario in setting.lengths:
-        for count in (setting.config.augmentation.examples, PRACTICE):
-            prefix, told, _ = _prepared(model, scenario, count)
-            cell = {"prefix": scenario.name, "K": count, "B": 1}
-            setting.recorder.paired(
-                "step",
-                cell,
-                {
-                    name: _practice(
-                        model, prefix, told, learning.model_copy(update={"epochs": epochs})
-                    )
-                    for name, epochs in (("few", few), ("many", many))
-                },
-            )
-        count = setting.config.augmentation.examples
-        prefix, told, _ = _prepared(model, scenario, count)
-        setting.recorder.paired(
-            "step",
-            {"prefix": scenario.name, "K": count, "B": BANK},
-            {
-                name: _bank(model, prefix, told, learning.model_copy(update={"epochs": epochs}))
-                for name, epochs in (("few", few), ("many", many))
-            },
-        )
+        for count in (usual, PRACTICE):
+            _few_and_many(setting, scenario, count, 1, partial(_practice, model))
+        if scenario in ends:
+            _few_and_many(setting, scenario, usual, BANK, partial(_bank, model))
+
+
+def _few_and_many(
+    setting: Setting, scenario: Scenario, count: int, bank: int, way: Callable[..., Work]
+) -> None:
+    """One cell of row `step`: practice of `bank` adapters on `count` examples each."""
+    learning = _every_step(setting.config.learning)
+    prefix, told, _ = _prepared(setting.model, scenario, count)
+    setting.recorder.paired(
+        "step",
+        {"prefix": scenario.name, "K": count, "B": bank},
+        {
+            name: way(prefix, told, learning.model_copy(update={"epochs": epochs}))
+            for name, epochs in zip(("few", "many"), EPOCHS[bank], strict=True)
+        },
+    )
 
 
 def curves(setting: Setting) -> None:
