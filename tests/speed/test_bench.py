@@ -71,3 +71,16 @@ def test_memory_process_tells_its_peaks(
     memory._main(tiny_folder, "short", settings)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["peak"] >= told["loaded"] > 10_000_000
+
+
+def test_memory_is_measured_with_and_without_copies() -> None:
+    config = bench.Config.load(None, ["model.decoding_weights=int8", "learning.rank=8"])
+    made = memory.variants(config)
+    told = {n: (c.model.decoding_weights, c.method, c.learning.rank) for n, c in made.items()}
+    assert told == {
+        "plain-own": ("own", "base", 8),
+        "unsure-own": ("own", "tt-si", 8),
+        "plain": ("int8", "base", 8),
+        "unsure": ("int8", "tt-si", 8),
+    }
+    assert made["unsure-own"].awareness.threshold == 1.01

@@ -27,6 +27,7 @@ def record(row: str, variant: str, repeat: int, seconds: float, **more: Any) -> 
     }
 
 
+MIB = 2**20
 STAGES = {"prefill": 1.0, "draft": 1.0, "synthesis": 0.5, "practice": 1.0, "answer": 0.5}
 RECORDS: list[Record] = [
     {"run": "1", "row": "machine", "variant": "", "machine": {"model": "m", "dtype": "bfloat16"}},
@@ -62,8 +63,10 @@ for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the rat
         record("pipeline", "ours", turn, 3 * pace, practised=True, fallback=None, stages=STAGES),
         record("decode", "ours", turn, 2 * pace, tokens=20, passes=5, bytes=500),
         record("decode", "generate", turn, 4 * pace, tokens=20, passes=20, bytes=2000),
-        record("memory", "plain", turn, pace, peak=100, practised=0),
-        record("memory", "unsure", turn, pace, peak=120, practised=2),
+        record("memory", "plain-own", turn, pace, peak=100 * MIB, practised=0),
+        record("memory", "unsure-own", turn, pace, peak=120 * MIB, practised=2),
+        record("memory", "plain", turn, pace, peak=150 * MIB, practised=0),
+        record("memory", "unsure", turn, pace, peak=165 * MIB, practised=2 if turn else 0),
         record("curves", "K=1", turn, pace, axis="K", value=1),
     ]
     for kind in ("same", "different"):
@@ -86,7 +89,8 @@ def test_headlines() -> None:
     assert told["decode_speedup_vs_generate"] == 2
     assert told["decode_bandwidth_fraction"] == pytest.approx(0.125)
     assert told["reset_ms"] == pytest.approx(0.4)
-    assert told["peak_memory_ratio"] == 1.2
+    assert told["peak_memory_ratio"] == 1.65  # over plain inference without copies
+    assert told["peak_memory_ratio_own_weights"] == 1.2
     assert told["unsure_seconds_median"] == 4.5  # of the two that did practise
     assert told["unsure_seconds_limit"] == 5.6
     assert told["machine"]["model"] == "m"
@@ -97,6 +101,9 @@ def test_headlines() -> None:
     # 300 / 100, 2 x 5 passes x 100 bytes / 1000, 4 steps x 40 / 100
     limit = {"prefill": 3.0, "decoding": 1.0, "practice": 1.6, "all": 5.6}
     assert details["unsure_seconds_limit"]["short"] == limit
+    assert details["peak_memory_ratio"]["short"]["n"] == 2  # one did not practise
+    peaks = {name: told["median"] for name, told in details["peak_mebibytes"]["short"].items()}
+    assert peaks == {"plain-own": 100, "plain": 150, "unsure-own": 120, "unsure": 165}
     assert details["together"]["same"]["2"]["median"] == 2
 
 

@@ -49,6 +49,7 @@ def _ratios(axes: Axes, details: Mapping[str, Any]) -> None:
     for label, key in (("unsure", "unsure_over_plain"), ("sure", "sure_over_plain")):
         _line(axes, details[key], label)
     _line(axes, details["peak_memory_ratio"], "peak memory, unsure")
+    _line(axes, details["peak_memory_ratio_own_weights"], "peak memory, unsure, own weights")
     axes.axhline(1, color="grey", linewidth=0.5)
     axes.set(title="over the plain answer, by prefix length", ylim=(0, None))
     _legend(axes)

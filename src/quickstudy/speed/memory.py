@@ -1,5 +1,8 @@
 """Row `memory`: peak memory of a plain answer and of an unsure one, each in a new process.
 
+Each with the model's own weights alone (`-own`), and with the settings' copies for decoding.
+Plain inference, which others are compared with, is `plain-own`.
+
 Run as a program it is that process: it loads the model, forgets the peak of loading, answers,
 and prints what memory it has taken at most, in bytes.
 """
@@ -34,18 +37,32 @@ def memory(setting: Setting) -> None:
         setting.recorder.paired(
             "memory",
             {"prefix": scenario.name},
-            {path: partial(_process, setting, path, scenario.name) for path in ("plain", "unsure")},
+            {
+                name: partial(_process, setting, config, scenario.name)
+                for name, config in variants(setting.config).items()
+            },
         )
 
 
-def _process(setting: Setting, path: str, scenario: str, _: int) -> dict[str, Any]:
-    config = forced(setting.config, path).model_dump_json()
-    command = [sys.executable, "-m", __name__, setting.spec, scenario, config]
+def variants(config: Config) -> dict[str, Config]:
+    """What each process answers with."""
+    model = config.model.model_copy(update={"decoding_weights": "own"})
+    own = config.model_copy(update={"model": model})
+    paths = ("plain", "unsure")
+    return {
+        **{f"{path}-own": forced(own, path) for path in paths},
+        **{path: forced(config, path) for path in paths},
+    }
+
+
+def _process(setting: Setting, config: Config, scenario: str, _: int) -> dict[str, Any]:
+    told = config.model_dump_json()
+    command = [sys.executable, "-m", __name__, setting.spec, scenario, told]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise QuickstudyError(f"measuring memory failed: {done.stderr.strip()[-500:]}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    peaks: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return peaks
 
 
 def _main(spec: str, scenario: str, settings: str) -> None:

@@ -21,7 +21,8 @@ LINES = (
     ("decode_speedup_vs_generate", "decoding a token, generate over ours", "×"),
     ("decode_bandwidth_fraction", "decoding, share of the memory bandwidth", ""),
     ("reset_ms", "reset", " ms"),
-    ("peak_memory_ratio", "peak memory, unsure over plain", "×"),
+    ("peak_memory_ratio", "peak memory, unsure over plain inference", "×"),
+    ("peak_memory_ratio_own_weights", "… without copies of weights for decoding", "×"),
     ("unsure_seconds_median", "unsure request", " s"),
     ("unsure_seconds_limit", "… and what the machine's limits allow", " s"),
 )

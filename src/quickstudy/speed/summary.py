@@ -49,7 +49,9 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "together": _together(found),
         "training_efficiency": _efficiency(found),
         "decode": _decode(found),
-        "peak_memory_ratio": by_prefix(lambda p: _memory(found, p)),
+        "peak_memory_ratio": by_prefix(lambda p: _memory(found, "unsure", p)),
+        "peak_memory_ratio_own_weights": by_prefix(lambda p: _memory(found, "unsure-own", p)),
+        "peak_mebibytes": by_prefix(lambda p: _peaks(found, p)),
         "curves": _curves(found),
     }
     batch = details["together"]
@@ -68,6 +70,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "decode_bandwidth_fraction": _median(details["decode"].get("bandwidth_fraction")),
         "reset_ms": _median(_reset(found)),
         "peak_memory_ratio": _headline(details["peak_memory_ratio"]),
+        "peak_memory_ratio_own_weights": _headline(details["peak_memory_ratio_own_weights"]),
         "unsure_seconds_median": _headline(details["unsure_seconds"]),
         "unsure_seconds_limit": _middle(details["unsure_seconds_limit"], "all"),
         "machine": next((r["machine"] for r in found.rows if r["row"] == "machine"), None),
@@ -224,14 +227,16 @@ def _decode(found: Found) -> Details:
     return told
 
 
-def _memory(found: Found, prefix: str) -> Details | None:
-    pairs = found.pairs("memory", "unsure", "plain", prefix=prefix)
-    ratio = paired_ratio([(a["peak"], b["peak"]) for a, b in pairs if a["practised"]])
-    if ratio is None:
-        return None
-    peaks = {v: spread([r["peak"] / 2**20 for r in found.pick("memory", v, prefix=prefix)])
-             for v in ("plain", "unsure")}  # fmt: skip
-    return {**ratio, "mebibytes": peaks}
+def _memory(found: Found, variant: str, prefix: str) -> Details | None:
+    """Peak of unsure requests over that of plain inference, which keeps no copies."""
+    pairs = found.pairs("memory", variant, "plain-own", prefix=prefix)
+    return paired_ratio([(a["peak"], b["peak"]) for a, b in pairs if a["practised"]])
+
+
+def _peaks(found: Found, prefix: str) -> Details:
+    variants = ("plain-own", "plain", "unsure-own", "unsure")
+    rows = {v: found.pick("memory", v, prefix=prefix) for v in variants}
+    return {v: spread([r["peak"] / 2**20 for r in met]) for v, met in rows.items() if met}
 
 
 def _curves(found: Found) -> Details:
