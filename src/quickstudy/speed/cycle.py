@@ -53,10 +53,14 @@ def pipeline(setting: Setting) -> None:
 def together(setting: Setting) -> None:
     """Row `together`: unsure requests one after another, and B of them at once.
 
-    Here alone prefixes are kept between requests, in both ways: one tool list is read once.
+    Here alone prefixes are kept between requests. Both ways begin each repetition with nothing
+    kept, so each reads a tool list once a repetition.
     """
     improver = setting.improver("unsure")
-    setting.model.prefixes = PrefixCache(setting.config.model.prefix_cache)
+
+    def nothing_kept() -> None:
+        setting.model.prefixes = PrefixCache(setting.config.model.prefix_cache)
+
     numbers = TOGETHER[:2] if setting.quick else TOGETHER
     others = different()
     same = setting.lengths[0].requests[: numbers[-1]]
@@ -64,6 +68,7 @@ def together(setting: Setting) -> None:
     for kind, (asked, sizes) in lists.items():
 
         def alone(_: int, asked: Sequence[Request] = asked) -> Mapping[str, Any]:
+            nothing_kept()
             each = []
             for request in asked:
                 start = time.perf_counter()
@@ -77,9 +82,10 @@ def together(setting: Setting) -> None:
         for size in sizes:
 
             def at_once(_: int, some: Sequence[Request] = asked[:size]) -> Mapping[str, Any]:
+                nothing_kept()
                 answers = improver.answer_many(some, at_once=len(some))
                 practised = sum(answer.episode.practised for answer in answers)
-                return {"B": len(some), "practised": practised}
+                return {"B": len(some), "practised": practised, "stages": _stages(answers)}
 
             variants[f"together-{size}"] = at_once
         setting.recorder.paired("together", {"lists": kind}, variants)
@@ -95,6 +101,15 @@ def _one(setting: Setting, path: str, requests: Sequence[Request]) -> Work:
         return {"request": request.id, **_told(improver.answer_request(request))}
 
     return work
+
+
+def _stages(answers: Sequence[Answer]) -> dict[str, float]:
+    """Seconds of each stage of a batch: where it is done together, every answer tells the same."""
+    seconds: dict[str, float] = {}
+    for answer in answers:
+        for stage, spent in answer.episode.seconds.items():
+            seconds[stage] = max(spent, seconds.get(stage, 0.0))
+    return seconds
 
 
 def _told(answer: Answer) -> dict[str, Any]:
