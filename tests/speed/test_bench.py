@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import tiny_model
@@ -57,7 +59,7 @@ def test_what_cannot_be_run_is_told(tiny_folder: str, tmp_path: Path) -> None:
         run(tiny_folder, tmp_path, "prefill")
     line = {"run": "1", "row": "machine", "variant": "", "machine": {"model": "other"}}
     (tmp_path / "records.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(QuickstudyError, match=r"holds results of other; use another --out"):
+    with pytest.raises(QuickstudyError, match=r"holds results with model = other, and now it is"):
         run(tiny_folder, tmp_path, "limits")
     (tmp_path / "file").touch()
     with pytest.raises(QuickstudyError, match=r"cannot write to .*file"):
@@ -84,3 +86,38 @@ def test_memory_is_measured_with_and_without_copies() -> None:
         "unsure": ("int8", "tt-si", 8),
     }
     assert made["unsure-own"].awareness.threshold == 1.01
+
+
+def with_another(name: str, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda told: told["machine"].update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_another("model", "b"), "model = b, and now it is a;"),
+        (with_another("device", "H200"), "device = H200, and now it is cpu;"),
+        (with_another("processor", "old"), "processor = old, and now it is new;"),
+        (with_another("threads", 1), "threads = 1, and now it is 2;"),
+        (with_another("torch", "2.12.0"), "torch = 2.12.0, and now it is 2.13.0;"),
+        (lambda told: told.update(quick=True), "quick = True, and now it is False;"),
+        (lambda told: told.pop("quick"), "quick = unknown, and now it is False;"),
+        (lambda told: told["settings"]["learning"].update(rank=4), r"learning.rank = 4, and now"),
+        (lambda told: told["settings"].update(method="base"), r"method = base, and now"),
+        (lambda told: told["settings"]["learning"].update(gone=1), r"gone = 1, and now .* unknown"),
+    ],
+)
+def test_runs_that_do_not_compare_are_not_mixed(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    machine = {"model": "a", "device": "cpu", "processor": "new", "threads": 2, "torch": "2.13.0"}
+    told = {"machine": machine, "quick": False, "settings": bench._settings(bench.Config())}
+    other = json.loads(json.dumps(told))
+    other["machine"]["memory_gib"] = 1  # says nothing about speed
+    file, line = tmp_path / "records.jsonl", {"run": "1", "row": "machine", "variant": ""}
+    file.write_text(json.dumps({**line, **other}) + "\n")
+    bench._check_comparable(file, told)
+    change(other)
+    file.write_text(f"{json.dumps({**line, **told})}\n{json.dumps({**line, **other})}\n")
+    with pytest.raises(QuickstudyError, match=f"{says}.* use another --out"):
+        bench._check_comparable(file, told)

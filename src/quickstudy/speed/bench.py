@@ -21,7 +21,7 @@ from quickstudy.config import Config
 from quickstudy.errors import QuickstudyError
 from quickstudy.model import LanguageModel, PrefixCache
 from quickstudy.speed import cycle, decoding, figure, limits, memory, naive, training, workload
-from quickstudy.speed.measure import Recorder, read
+from quickstudy.speed.measure import Record, Recorder, read
 from quickstudy.speed.setting import Setting
 from quickstudy.speed.summary import summarise
 
@@ -36,6 +36,8 @@ ROWS: Mapping[str, Callable[[Setting], None]] = {
     "together": cycle.together,
     "memory": memory.memory,
 }
+# what two runs must have alike to stand in one summary, beside their settings
+COMPARED = ("model", "device", "processor", "threads", "torch", "dtype")
 QUICK = ("decoding.max_new_tokens=64", "learning.epochs=1")
 
 
@@ -55,7 +57,7 @@ def run(
         only: rows to run; empty: all. The summary takes the other rows from what is in `out`.
 
     Raises:
-        QuickstudyError: if a row is unknown, or `out` holds another model's results.
+        QuickstudyError: if a row is unknown, or `out` holds results that do not compare.
     """
     unknown = sorted(set(only) - set(ROWS))
     if unknown:
@@ -67,21 +69,22 @@ def run(
         model = LanguageModel.load(spec, config.model)
     model.prefixes = PrefixCache(0)  # every request pays for its own
     records = out / "records.jsonl"
-    _check_same_model(records, model.name)
+    told = {"machine": limits.machine(model), "quick": quick, "settings": _settings(config)}
+    _check_comparable(records, told)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     naive.quiet()
     with Progress(*columns, console=console, transient=True) as progress:
         name = datetime.now(UTC).isoformat(timespec="seconds")
         recorder = Recorder(records, name, model.device, repeats, progress)
-        recorder.write("machine", "", machine=limits.machine(model), settings=_settings(config))
+        recorder.write("machine", "", **told)
         setting = Setting(model, spec, config, recorder, _lengths(model, config, quick), quick)
         chosen = [row for row in ROWS if not only or row in only]
         for row in progress.track(chosen, description="rows"):
             ROWS[row](setting)
-    told = summarise(read(records))
-    files.write(out / "summary.json", json.dumps(told, indent=2) + "\n")
-    figure.draw(told, out / "speed.svg")
-    return told
+    summary = summarise(read(records))
+    files.write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    figure.draw(summary, out / "speed.svg")
+    return summary
 
 
 def _lengths(model: LanguageModel, config: Config, quick: bool) -> list[workload.Scenario]:
@@ -92,9 +95,16 @@ def _lengths(model: LanguageModel, config: Config, quick: bool) -> list[workload
 
 
 def _settings(config: Config) -> dict[str, Any]:
+    """What can change a figure; the environment can set any of it."""
+    stages = ("decoding", "awareness", "augmentation", "learning")
     return {
-        stage: getattr(config, stage).model_dump(mode="json")
-        for stage in ("decoding", "augmentation", "learning")
+        "method": config.method,
+        "repair": config.repair,
+        "budget_seconds": config.budget_seconds,
+        "model": config.model.model_dump(
+            mode="json", include={"dtype", "decoding_weights", "prefix_cache"}
+        ),
+        **{stage: getattr(config, stage).model_dump(mode="json") for stage in stages},
     }
 
 
@@ -107,9 +117,25 @@ def _prepare(out: Path) -> None:
         raise QuickstudyError(f"cannot write to {out}: {reason}; use another --out") from error
 
 
-def _check_same_model(file: Path, name: str) -> None:
-    known = {r["machine"]["model"] for r in read(file) if r["row"] == "machine"}
-    if known - {name}:
-        raise QuickstudyError(
-            f"{file} holds results of {', '.join(sorted(known - {name}))}; use another --out"
-        )
+def _check_comparable(file: Path, told: Record) -> None:
+    """Refuses to mix runs: ratios of one machine do not stand beside limits of another."""
+    here = _compared(told)
+    for record in (r for r in read(file) if r["row"] == "machine"):
+        there = _compared(record)
+        for name in {**here, **there}:
+            if here.get(name) != there.get(name):
+                raise QuickstudyError(
+                    f"{file} holds results with {name} = {there.get(name, 'unknown')}, and now it"
+                    f" is {here.get(name, 'unknown')}; use another --out"
+                )
+
+
+def _compared(told: Record) -> dict[str, Any]:
+    """What must be alike, by name: `model`, `quick`, `learning.rank`."""
+    machine = told["machine"]
+    alike = {name: machine[name] for name in COMPARED if name in machine}
+    alike |= {"quick": told["quick"]} if "quick" in told else {}
+    for name, value in told.get("settings", {}).items():
+        fields = value.items() if isinstance(value, dict) else [("", value)]
+        alike |= {f"{name}.{field}".rstrip("."): setting for field, setting in fields}
+    return alike

@@ -88,7 +88,7 @@ def machine(model: LanguageModel) -> dict[str, object]:
         "memory_gib": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # it compares itself as a version
         "transformers": version("transformers"),
     }
 
