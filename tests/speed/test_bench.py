@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_what_cannot_be_run_is_told(tiny_folder: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(QuickstudyError, match=r"cannot write to .*file"):
         run(tiny_folder, tmp_path / "file", "limits")
+
+
+def test_a_model_that_reads_too_little_is_told_at_once(tiny_folder: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "short-sighted")
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = 512
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(QuickstudyError, match=r"reads 512 tokens, .* of 64; choose a --model with"):
+        run(str(folder), tmp_path / "out", "decode")
+    assert not read(tmp_path / "out" / "records.jsonl")
 
 
 def test_memory_process_tells_its_peaks(

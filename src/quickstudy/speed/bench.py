@@ -57,7 +57,8 @@ def run(
         only: rows to run; empty: all. The summary takes the other rows from what is in `out`.
 
     Raises:
-        QuickstudyError: if a row is unknown, or `out` holds results that do not compare.
+        QuickstudyError: if a row is unknown, the model reads too few tokens, or `out` holds
+            results that do not compare.
     """
     unknown = sorted(set(only) - set(ROWS))
     if unknown:
@@ -69,6 +70,7 @@ def run(
         model = LanguageModel.load(spec, config.model)
     model.prefixes = PrefixCache(0)  # every request pays for its own
     records = out / "records.jsonl"
+    lengths = _lengths(model, config, quick)
     told = {"machine": limits.machine(model), "quick": quick, "settings": _settings(config)}
     _check_comparable(records, told)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -77,7 +79,7 @@ def run(
         name = datetime.now(UTC).isoformat(timespec="seconds")
         recorder = Recorder(records, name, model.device, repeats, progress)
         recorder.write("machine", "", **told)
-        setting = Setting(model, spec, config, recorder, _lengths(model, config, quick), quick)
+        setting = Setting(model, spec, config, recorder, lengths, quick)
         chosen = [row for row in ROWS if not only or row in only]
         for row in progress.track(chosen, description="rows"):
             ROWS[row](setting)
@@ -91,7 +93,13 @@ def _lengths(model: LanguageModel, config: Config, quick: bool) -> list[workload
     found = workload.scenarios()
     names = workload.LENGTHS[:1] if quick else workload.LENGTHS
     spare = config.decoding.max_new_tokens
-    return [found[name] for name in names if workload.fits(model, found[name], spare)]
+    lengths = [found[name] for name in names if workload.fits(model, found[name], spare)]
+    if not lengths:
+        raise QuickstudyError(
+            f"{model.name} reads {model.context_length} tokens, too few for the shortest tool list"
+            f" and an answer of {spare}; choose a --model with a longer context"
+        )
+    return lengths
 
 
 def _settings(config: Config) -> dict[str, Any]:
