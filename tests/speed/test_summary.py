@@ -121,6 +121,24 @@ def test_the_table_tells_every_headline_at_every_length() -> None:
     assert row.split()[-4:] == ["5.6", "s", "5.6", "s"]
 
 
+def test_practice_that_came_to_nothing_is_told_under_the_table() -> None:
+    def shown(records: list[Record]) -> str:
+        console = Console(width=120, record=True, file=io.StringIO())
+        console.print(report.table(summarise(records)))
+        return " ".join(console.export_text().split())
+
+    reasons = ["failed: [K]", "failed: [K]", None]
+    failed = [
+        record("whole", "unsure", n, 1.0, practised=False, fallback=reason, stages={})
+        for n, reason in enumerate(reasons)
+    ]
+    told = "3 of 3 forced practices came to nothing and are in no ratio: 2 × failed: [K] 1 × no"
+    assert told in shown(failed)
+    good = record("pipeline", "ours", 0, 1.0, practised=True, fallback=None, stages=STAGES)
+    assert "3 of 4 forced practices" in shown([*failed, good])
+    assert "forced practices" not in shown([good])
+
+
 def test_what_was_not_measured_is_null() -> None:
     told = summarise(RECORDS[:1])
     assert told.pop("machine") == {"model": "m", "dtype": "bfloat16"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 # figure, what it says, unit
 LINES = (
@@ -26,6 +28,7 @@ LINES = (
     ("unsure_seconds_median", "unsure request", " s"),
     ("unsure_seconds_limit", "… and what the machine's limits allow", " s"),
 )
+_CAPTION = "short, middle, long: about 400, 1,500, 3,000 tokens before the request"
 
 
 def table(summary: Mapping[str, Any]) -> Table:
@@ -42,8 +45,18 @@ def table(summary: Mapping[str, Any]) -> Table:
         others = (by.get(name) if isinstance(by, Mapping) else None for name in names[1:])
         cells = [_cell(value, unit) for value in (summary[key], *map(_figure, others))]
         made.add_row(meaning, *cells)
-    made.caption = "short, middle, long: about 400, 1,500, 3,000 tokens before the request"
+    made.caption = Text("\n".join([_CAPTION, *_fell_back(details["fell_back"])]))
     return made
+
+
+def _fell_back(told: Mapping[str, Any]) -> Iterator[str]:
+    """What the ratios leave out."""
+    if told["failed"]:
+        yield (
+            f"{told['failed']} of {told['n']} forced practices came to nothing and are in no ratio:"
+        )
+        for reason, count in Counter(told["why"]).most_common():
+            yield f"{count} × {reason or 'no reason told'}"
 
 
 def _lengths(summary: Mapping[str, Any]) -> list[str]:
