@@ -40,8 +40,9 @@ RECORDS: list[Record] = [
 for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the ratios stay
     RECORDS += [
         record("practice", "naive-trainer", turn, 20 * pace),
-        record("practice", "naive-loop", turn, 10 * pace),
+        record("practice", "naive-loop", turn, 12 * pace),
         record("practice", "ours-full", turn, 8 * pace),
+        record("practice", "ours-all-layers", turn, 4 * pace),
         record(
             "practice", "ours-activated", turn, 2 * pace, steps=4, flops_once=0.0, flops_step=40.0
         ),
@@ -79,6 +80,8 @@ for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the rat
 def test_headlines() -> None:
     told = summarise(RECORDS)
     assert told["practice_speedup_vs_naive"] == 10
+    assert told["practice_speedup_vs_naive_same_layers"] == 5  # both adapt every layer
+    assert told["practice_speedup_vs_loop"] == 6  # the loop over ours
     assert told["pipeline_speedup_vs_naive"] == 10
     assert told["unsure_over_plain"] == 1.5
     assert told["sure_over_plain"] == 1

@@ -13,6 +13,8 @@ from rich.text import Text
 # figure, what it says, unit
 LINES = (
     ("practice_speedup_vs_naive", "practice, naive (PEFT and Trainer) over ours", "×"),
+    ("practice_speedup_vs_naive_same_layers", "… where ours adapts every layer as well", "×"),
+    ("practice_speedup_vs_loop", "… over a hand-written PEFT loop, without the Trainer", "×"),
     ("pipeline_speedup_vs_naive", "whole unsure request, naive over ours", "×"),
     ("unsure_over_plain", "unsure request over the plain answer", "×"),
     ("sure_over_plain", "sure request over the plain answer", "×"),

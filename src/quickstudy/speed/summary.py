@@ -57,6 +57,10 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     batch = details["together"]
     return {
         "practice_speedup_vs_naive": _headline(details["practice_speedup_vs_naive"]),
+        "practice_speedup_vs_naive_same_layers": _headline(
+            details["practice_speedup_vs_naive_same_layers"]
+        ),
+        "practice_speedup_vs_loop": _headline(details["practice_speedup_vs_loop"]),
         "pipeline_speedup_vs_naive": _headline(details["pipeline_speedup_vs_naive"]),
         "unsure_over_plain": _headline(details["unsure_over_plain"]),
         "sure_over_plain": _headline(details["sure_over_plain"]),
