@@ -112,16 +112,30 @@ def test_headlines() -> None:
 
 def test_the_table_tells_every_headline_at_every_length() -> None:
     longer = [{**r, "prefix": "long"} for r in RECORDS if r.get("prefix") == "short"]
+    for r in longer:
+        r["seconds"] *= 2 if r["variant"] == "naive-trainer" else 1
     summary = summarise([*RECORDS, *longer])
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(report.table(summary))
     lines = {key: meaning for key, meaning, _ in report.LINES}
     assert set(summary) == {*lines, "machine", "details"}
-    told = console.export_text()
-    row = next(line for line in told.splitlines() if lines["practice_speedup_vs_naive"] in line)
-    assert row.split()[-2:] == ["10×", "10×"]
-    row = next(line for line in told.splitlines() if lines["unsure_seconds_limit"] in line)
-    assert row.split()[-4:] == ["5.6", "s", "5.6", "s"]
+    told = console.export_text().splitlines()
+
+    def row(figure: str) -> str:
+        return next(line for line in told if lines[figure] in line)
+
+    assert row("practice_speedup_vs_naive").split()[-2:] == ["10×", "20×"]
+    assert summary["practice_speedup_vs_naive"] == 15
+    assert row("unsure_seconds_limit").split()[-4:] == ["5.6", "s", "5.6", "s"]
+    assert row("decode_speedup_vs_generate").split()[-2:] == ["2×", "–"]
+
+
+def test_the_table_of_one_row_has_its_lengths() -> None:
+    memory = [{**r, "prefix": "long"} for r in RECORDS if r["row"] == "memory"]
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(report.table(summarise(memory)))
+    heading = next(line for line in console.export_text().splitlines() if "medians" in line)
+    assert heading.split() == ["medians", "long"]
 
 
 def test_practice_that_came_to_nothing_is_told_under_the_table() -> None:

@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from quickstudy.speed.workload import LENGTHS
+
 # figure, what it says, unit
 LINES = (
     ("practice_speedup_vs_naive", "practice, naive (PEFT and Trainer) over ours", "×"),
@@ -34,7 +36,7 @@ _CAPTION = "short, middle, long: about 400, 1,500, 3,000 tokens before the reque
 
 
 def table(summary: Mapping[str, Any]) -> Table:
-    """The headlines; where there are several prefix lengths, each of them."""
+    """The figures at each prefix length; those that hang on none in the first column."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("medians")
     names = _lengths(summary)
@@ -44,9 +46,10 @@ def table(summary: Mapping[str, Any]) -> Table:
     details = summary["details"]
     for key, meaning, unit in LINES:
         by = details.get(key if key != "unsure_seconds_median" else "unsure_seconds")
-        others = (by.get(name) if isinstance(by, Mapping) else None for name in names[1:])
-        cells = [_cell(value, unit) for value in (summary[key], *map(_figure, others))]
-        made.add_row(meaning, *cells)
+        values = [summary[key], *[None] * (len(names) - 1)]
+        if isinstance(by, Mapping) and names:
+            values = [_figure(by.get(name)) for name in names]
+        made.add_row(meaning, *(_cell(value, unit) for value in values))
     made.caption = Text("\n".join([_CAPTION, *_fell_back(details["fell_back"])]))
     return made
 
@@ -63,10 +66,8 @@ def _fell_back(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _lengths(summary: Mapping[str, Any]) -> list[str]:
     """The prefix lengths that any figure was measured at."""
-    found: dict[str, None] = {}
-    for name in ("practice_speedup_vs_naive", "plain_seconds"):
-        found.update(dict.fromkeys(summary["details"][name]))
-    return list(found)
+    measured = [by for by in summary["details"].values() if isinstance(by, Mapping)]
+    return [name for name in LENGTHS if any(name in by for by in measured)]
 
 
 def _figure(found: Mapping[str, Any] | None) -> float | None:
