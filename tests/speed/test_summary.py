@@ -11,6 +11,7 @@ from rich.console import Console
 
 from quickstudy.speed import figure, report
 from quickstudy.speed.found import paired_ratio, spread
+from quickstudy.speed.limits import STEP_SHAPE
 from quickstudy.speed.measure import Record
 from quickstudy.speed.summary import bound, summarise
 
@@ -31,7 +32,7 @@ MIB = 2**20
 STAGES = {"prefill": 1.0, "draft": 1.0, "synthesis": 0.5, "practice": 1.0, "answer": 0.5}
 RECORDS: list[Record] = [
     {"run": "1", "row": "machine", "variant": "", "machine": {"model": "m", "dtype": "bfloat16"}},
-    record("limits", "product bfloat16", 0, 1.0, rate=50.0, shape=[1, 2, 3]),
+    record("limits", "product bfloat16", 0, 1.0, rate=50.0, shape=STEP_SHAPE),
     record("limits", "product bfloat16", 0, 1.0, rate=100.0, shape=[4, 5, 6]),
     record("limits", "product float32", 0, 1.0, rate=30.0, shape=[4, 5, 6]),
     record("limits", "read sum float32", 0, 1.0, rate=1000.0),

@@ -20,8 +20,9 @@ from torch.nn.functional import linear
 from quickstudy.model import LanguageModel
 from quickstudy.speed.measure import Recorder, timed
 
-# (rows, inner, columns); the last is like a step of practice: few rows, a model's MLP
-SHAPES = ((2048, 2048, 2048), (4096, 4096, 4096), (2048, 4096, 11008), (256, 896, 4864))
+# (rows, inner, columns)
+STEP_SHAPE = (256, 896, 4864)  # like a step of practice: few rows, a model's MLP
+SHAPES = ((2048, 2048, 2048), (4096, 4096, 4096), (2048, 4096, 11008), STEP_SHAPE)
 SMALL_SHAPES = ((256, 256, 256),)
 TRIES = 5
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from quickstudy.speed.efficiency import efficiency, limits_of, peak_of
 from quickstudy.speed.found import Details, Found, by_prefix, paired_ratio, practised, short, spread
 from quickstudy.speed.measure import Record
 from quickstudy.speed.workload import LENGTHS
@@ -31,7 +32,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """The headlines, and `details` behind each."""
     found = Found(latest(records))
     details = {
-        "limits": _limits(found),
+        "limits": limits_of(found),
         "practice_speedup_vs_naive": found.ratios("practice", "naive-trainer", "ours-activated"),
         "practice_speedup_vs_loop": found.ratios("practice", "naive-loop", "ours-activated"),
         "practice_speedup_vs_naive_same_layers": found.ratios(
@@ -47,7 +48,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "stages": by_prefix(lambda p: _stages(found, p)),
         "fell_back": found.fell_back(),
         "together": _together(found),
-        "training_efficiency": _efficiency(found),
+        "training_efficiency": efficiency(found),
         "decode": _decode(found),
         "peak_memory_ratio": by_prefix(lambda p: _memory(found, "unsure", p)),
         "peak_memory_ratio_own_weights": by_prefix(lambda p: _memory(found, "unsure-own", p)),
@@ -82,25 +83,6 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _limits(found: Found) -> Details:
-    """The best rate of each kind, and which way it was reached."""
-    limits: Details = {}
-    for kind in ("product bfloat16", "product float32", "read"):
-        rows = [r for r in found.pick("limits") if r["variant"].startswith(kind)]
-        if rows:
-            best = max(rows, key=lambda r: float(r["rate"]))
-            way = best["variant"] if kind == "read" else "x".join(map(str, best["shape"]))
-            limits[kind] = {"rate": best["rate"], "by": way}
-    return limits
-
-
-def _peak(found: Found) -> float | None:
-    """The matrix peak in the type that the model computes in, operations a second."""
-    dtype = next((r["machine"]["dtype"] for r in found.pick("machine")), None)
-    best = _limits(found).get(f"product {dtype}")
-    return None if best is None else float(best["rate"])
-
-
 def _least(found: Found, prefix: str) -> Details | None:
     """Seconds that an unsure request takes at least on this machine, from the measured peaks.
 
@@ -108,7 +90,7 @@ def _least(found: Found, prefix: str) -> Details | None:
     passes as ours take for the draft (the answer takes fewer). Synthesis is left out: what it
     decodes depends on the request.
     """
-    peak, read = _peak(found), _limits(found).get("read")
+    peak, read = peak_of(found), limits_of(found).get("read")
     prefilled = found.pick("whole", "unsure", prefix=prefix)
     practised = found.pick("practice", "ours-activated", prefix=prefix)
     decoded = found.pick("decode", "ours")
@@ -178,42 +160,9 @@ def _shared_share(each: Sequence[Record]) -> float:
     return float(sum(shared) / sum(spent))
 
 
-def _efficiency(found: Found) -> Details:
-    """Useful operations of a step over its time and the measured peak, by prefix, K and B.
-
-    `usual` is the K of the settings. A step's time is the difference that more steps make;
-    `whole practice` has the making of the adapter and its optimizer in it.
-    """
-    peak = _peak(found)
-    if peak is None:
-        return {}
-
-    def efficiency(prefix: str) -> Details:
-        told: Details = {}
-        cells = sorted({(r["B"], r["K"]) for r in found.pick("step", prefix=prefix)})
-        for bank, count in cells:
-            shares, seconds = [], []
-            for many, few in found.pairs("step", "many", "few", prefix=prefix, K=count, B=bank):
-                step = (many["seconds"] - few["seconds"]) / (many["steps"] - few["steps"])
-                if step > 0:  # noise can be more than a tiny model's step
-                    shares.append(many["flops_step"] / step / peak)
-                    seconds.append(step)
-            name = f"K={count} B={bank}"
-            told[name] = spread(shares)
-            told[f"{name} seconds"] = spread(seconds)
-            told.setdefault("usual", told[name])
-        whole = [
-            (r["flops_once"] + r["steps"] * r["flops_step"]) / r["seconds"] / peak
-            for r in found.pick("practice", "ours-activated", prefix=prefix)
-        ]
-        return {**told, "whole practice": spread(whole)} if told else told
-
-    return by_prefix(efficiency)
-
-
 def _decode(found: Found) -> Details:
     told: Details = {}
-    bandwidth = _limits(found).get("read")
+    bandwidth = limits_of(found).get("read")
     for variant in ("ours", "ours-unconstrained", "generate"):
         rows = found.pick("decode", variant)
         told[variant] = {
