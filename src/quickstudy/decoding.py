@@ -421,6 +421,8 @@ class Decoder:
 def _guess(row: _Row, most: int) -> list[int]:
     """How an answer goes on if it repeats a likely text: what follows its last tokens there."""
     ids, likely = row.ids, row.likely
+    if row.opens:  # such guesses mostly hold
+        most *= 2
     if not ids:
         return list(likely[:most]) if row.opens else []
     for length in range(min(LONGEST_MATCH, len(ids)), SHORTEST_MATCH - 1, -1):
