@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -307,7 +308,15 @@ class TestOrders:
         return [
             Order([prefix], [Ask(TURNS[0])], 40, deadlines[0]),
             Order(many, [Ask(TURNS[1], CALLS), Ask(TURNS[2])], 9, deadlines[1], stop="e"),
-            Order(many, [Ask(TURNS[0]), Ask(TURNS[2])], 25, deadlines[2], 0.8, generator),
+            # guesses hold here and there, and how many are fed depends on the others
+            Order(
+                many,
+                [Ask(turn, likely=ANSWERS[0] + list(range(256))) for turn in TURNS[::2]],
+                25,
+                deadlines[2],
+                0.8,
+                generator,
+            ),
         ]
 
     def test_each_is_as_alone(self) -> None:
@@ -333,6 +342,25 @@ class TestOrders:
             assert not isinstance(whole, PracticeFailed)
             for one, other in zip(got, whole, strict=True):
                 assert_same(one, other)
+
+    def test_who_has_ended_is_told_while_others_go_on(self) -> None:
+        told: list[tuple[int, int, Any]] = []
+        passes = [0]
+
+        class Counting(Deadline):
+            def check(self) -> None:
+                passes[0] += 1
+
+        orders = [
+            replace(order, ended=lambda said, n=n: told.append((n, passes[0], said)))
+            for n, order in enumerate(self.orders(*[Counting()] * 3))
+        ]
+        said = DECODER.decode_orders(orders)
+        assert sorted(n for n, _, _ in told) == [0, 1, 2]
+        assert told[0][0] == 1, "the one of 9 tokens"
+        assert told[0][1] < told[-1][1]
+        for n, _, one in told:
+            assert one == said[n]
 
     def test_one_deadline_for_all(self) -> None:
         said = DECODER.decode_orders(self.orders(*[Deadline.after(0)] * 3))

@@ -99,6 +99,17 @@ def test_the_ordered_copy_is_what_is_read() -> None:
     assert torch.equal(made(x), before)
 
 
+@torch.no_grad()
+def test_where_torch_cannot_order_weights_they_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on every processor, nor in every build."""
+    assert narrow.can_order(), "this machine shall test the copies"
+    monkeypatch.setattr(narrow, "can_order", lambda: False)
+    made, x = layer(False), inputs(7)
+    plain = made(x)
+    narrow.install(made, ordered=True)
+    assert torch.equal(made(x), plain)
+
+
 @pytest.mark.parametrize("width", [8, 12, 40, 100])
 @torch.no_grad()
 def test_rows_that_the_int8_product_cannot_read_stay_the_networks_own(width: int) -> None:

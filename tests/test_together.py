@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_one_at_a_time() -> None:
         for _ in range(3):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
             inside[0] -= 1
             said(decoder, "Now")
 

@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Listener = Callable[[Sequence[int]], bool]
 
-GUESSED = 12  # tokens fed on a guess at most; up to about 16 a pass costs what it costs for one
+GUESSED = 12  # tokens fed on a guess; up to about 16 a pass costs what it costs for one
+OPENED = 24  # where the answer opens as a likely text does, for then most of it holds
 FED = 64  # tokens that all rows of a pass may feed together where some of them are guesses
 LONGEST_MATCH, SHORTEST_MATCH = 4, 2  # tokens that must be the same before a guess
 _LOWEST = torch.finfo(torch.float32).min
@@ -106,6 +107,9 @@ class Generation:
         return sum(choice.log_prob for choice in self.choices)
 
 
+Said = list[Generation] | PracticeFailed  # what came of an order
+
+
 @dataclass(frozen=True)
 class Ask:
     """One row to decode: tokens after the prefix, the grammar, answer tokens already fixed.
@@ -127,7 +131,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Order:
-    """Rows to decode for one who waits for them; the fields are those of `Decoder.decode`."""
+    """Rows to decode for one who waits for them; the fields are those of `Decoder.decode`.
+
+    `ended` is told what came of them as soon as the last of them has ended, whatever others do.
+    """
 
     prefixes: Sequence[Prefix]  # a row each
     asks: Sequence[Ask]
@@ -136,6 +143,7 @@ class Order:
     temperature: float = 0.0
     generator: torch.Generator | None = None
     stop: str | None = None
+    ended: Callable[[Said], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,15 @@ class _Draw:
         generator = torch.Generator().manual_seed(sampling.seed)
         return cls(sampling.temperature, sampling.top_p, generator)
 
+    @classmethod
+    def within(cls, order: Order) -> _Draw:
+        """Each row draws from a generator of its own: what others do in a pass is no matter."""
+        own = None
+        if order.generator is not None:
+            seed = int(torch.randint(1 << 62, (1,), generator=order.generator))
+            own = torch.Generator().manual_seed(seed)
+        return cls(order.temperature, 1.0, own)
+
 
 @dataclass
 class _Row:
@@ -183,6 +200,7 @@ class _Row:
     choices: list[Choice] = field(default_factory=list)
     done: bool = False
     finished: bool = False
+    failure: PracticeFailed | None = None
 
 
 class Decoder:
@@ -276,36 +294,46 @@ class Decoder:
         return said
 
     @torch.no_grad()
-    def decode_orders(self, orders: Sequence[Order]) -> list[list[Generation] | PracticeFailed]:
+    def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
         """Decodes the rows of all orders as one batch, each as it would be alone.
 
         An order whose deadline passes gets the failure in place of its rows, and its rows end.
         """
         begin = start([prefix for order in orders for prefix in order.prefixes])
         cache, seen = begin.fork(), begin.seen
+        del begin  # its keys are those of all rows, and soon they are in the cache again
         rows = [[self._start(order, ask) for ask in order.asks] for order in orders]
         batch = [row for each in rows for row in each]  # as they lie in the cache
-        failures: dict[int, PracticeFailed] = {}  # by the deadline's id
+        listening = [n for n, order in enumerate(orders) if order.ended]
         token = remaining.set(None)
         try:
             while running := [row for row in batch if not row.done]:
-                _check_deadlines(running, failures)
+                _check_deadlines(running)
                 if all(row.done for row in running):
                     break
-                batch, seen = _without_ended(batch, cache, seen)
+                batch, seen = _without_ended(batch, cache, seen, self.model.device)
                 seen = self._pass(batch, cache, seen)
+                listening = [n for n in listening if not self._tell(orders[n], rows[n])]
         finally:
             remaining.reset(token)
-        return [
-            failures.get(id(order.deadline)) or [self._result(row) for row in each]
-            for order, each in zip(orders, rows, strict=True)
-        ]
+        return [self._said(each) for each in rows]
+
+    def _tell(self, order: Order, rows: Sequence[_Row]) -> bool:
+        """Whether all rows have ended, which is told then."""
+        ended = all(row.done for row in rows)
+        if ended and order.ended:
+            order.ended(self._said(rows))
+        return ended
+
+    def _said(self, rows: Sequence[_Row]) -> Said:
+        failure = next((row.failure for row in rows if row.failure), None)
+        return failure or [self._result(row) for row in rows]
 
     def _pass(self, batch: Sequence[_Row], cache: DynamicCache, seen: Tensor | None) -> Tensor:
         """One forward pass, and what it tells; gives what the rows have seen then."""
-        most = min(GUESSED, FED // len(batch) - 1)
         running = [not row.done for row in batch]
         for row in batch:
+            most = min(OPENED if row.opens else GUESSED, FED // len(batch) - 1)
             row.guess = [] if row.done or most < 1 else _guess(row, most)
         longest = max(len(row.guess) for row in batch)
         feeds = [row.feed + row.guess for row in batch]
@@ -321,12 +349,11 @@ class Decoder:
         return _forget(cache, seen, wrong, running)
 
     def _start(self, order: Order, ask: Ask) -> _Row:
-        same = _Draw(order.temperature, 1.0, order.generator)
         row = _Row(
             order,
             self._matcher(ask.grammar),
             list(ask.turn),
-            _Draw.of(ask.sampling) or same,
+            _Draw.of(ask.sampling) or _Draw.within(order),
             list(ask.given),
             ask.likely,
             ask.opens,
@@ -421,8 +448,6 @@ class Decoder:
 def _guess(row: _Row, most: int) -> list[int]:
     """How an answer goes on if it repeats a likely text: what follows its last tokens there."""
     ids, likely = row.ids, row.likely
-    if row.opens:  # such guesses mostly hold
-        most *= 2
     if not ids:
         return list(likely[:most]) if row.opens else []
     for length in range(min(LONGEST_MATCH, len(ids)), SHORTEST_MATCH - 1, -1):
@@ -433,34 +458,33 @@ def _guess(row: _Row, most: int) -> list[int]:
     return []
 
 
-def _check_deadlines(rows: Sequence[_Row], failures: dict[int, PracticeFailed]) -> None:
+def _check_deadlines(rows: Sequence[_Row]) -> None:
     """Ends the rows whose deadline has passed, and writes down the failure."""
     for deadline in {id(row.order.deadline): row.order.deadline for row in rows}.values():
         try:
             deadline.check()
         except PracticeFailed as failure:
-            failures[id(deadline)] = failure
-    for row in rows:
-        row.done = id(row.order.deadline) in failures
+            for row in rows:
+                if row.order.deadline is deadline:
+                    row.done, row.failure = True, failure
 
 
 def _without_ended(
-    batch: list[_Row], cache: DynamicCache, seen: Tensor | None
+    batch: list[_Row], cache: DynamicCache, seen: Tensor | None, device: torch.device
 ) -> tuple[list[_Row], Tensor | None]:
     """The batch without the rows that have ended, once they are a quarter of it."""
     running = [place for place, row in enumerate(batch) if not row.done]
     if 4 * len(running) > 3 * len(batch):
         return batch, seen
-    chosen, first = torch.tensor(running), 0
+    chosen, first = torch.tensor(running, device=device), 0
     if seen is not None:
-        seen = seen[chosen.to(seen.device)]
+        seen = seen[chosen]
         first = int(seen.any(0).int().argmax())  # before it lies what only the others have seen
         seen = seen[:, first:]
     for layer in cache.layers:
         if layer.keys is not None and layer.keys.numel():
-            there = chosen.to(layer.keys.device)
-            layer.keys = layer.keys.index_select(0, there)[:, :, first:]
-            layer.values = layer.values.index_select(0, there)[:, :, first:]
+            layer.keys = layer.keys.index_select(0, chosen)[:, :, first:]
+            layer.values = layer.values.index_select(0, chosen)[:, :, first:]
     before = remaining.get()
     remaining.set(chosen if before is None else before[chosen])
     return [batch[place] for place in running], seen
@@ -489,8 +513,8 @@ def _drawn(weights: Tensor, generator: torch.Generator | None) -> int:
     torch.multinomial draws a number for each token of the vocabulary. The number is drawn on the
     CPU, so that one seed means one answer on every device.
     """
-    upto = weights.double().cumsum(-1)
-    place = torch.rand(1, generator=generator, dtype=torch.float64).to(upto.device) * upto[-1]
+    upto = weights.cpu().double().cumsum(-1)
+    place = torch.rand(1, generator=generator, dtype=torch.float64) * upto[-1]
     token = int(torch.searchsorted(upto, place, right=True))
     return token if token < len(weights) else int(weights.argmax())  # rounded up to the very end
 

@@ -95,7 +95,7 @@ class Improver:
         return self.improve(self.draft(request))
 
     def answer_many(self, requests: Sequence[Request], at_once: int = 8) -> list[Answer]:
-        """Answers several requests, `at_once` side by side: decoded and trained in one pass.
+        """Answers several requests, `at_once` side by side: decoded and trained in the same passes.
 
         Each gets its own adapter, and in exact arithmetic the answer that it would get alone. The
         seconds of what is done together are those of the batch, and the batch gives up

@@ -14,12 +14,11 @@ from concurrent.futures import Future
 
 from llguidance import LLTokenizer
 
-from quickstudy.decoding import Decoder, Generation, Order
+from quickstudy.decoding import Decoder, Order, Said
 from quickstudy.errors import PracticeFailed
 from quickstudy.model import Prefix
 
 Work = Callable[[Decoder], None]
-Said = list[Generation] | PracticeFailed
 
 
 class _Abandoned(BaseException):
@@ -32,8 +31,10 @@ def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
     Raises:
         Exception: what the first work raised that did raise; the others came to their end.
     """
-    runners = [_Runner(decoder, work) for work in works]
+    runners: list[_Runner] = []
     try:
+        for work in works:
+            runners.append(_Runner(decoder, work))
         while waiting := [runner for runner in runners if runner.goes_on()]:
             orders = [order for runner in waiting for order in runner.orders]
             said = iter(_decoded(decoder, orders))
@@ -49,10 +50,11 @@ def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
 def _decoded(decoder: Decoder, orders: Sequence[Order]) -> list[Said | Exception]:
     try:
         return [*decoder.decode_orders(orders)]
-    except Exception as error:  # one order's fault must not cost the others theirs
+    except Exception as error:
         if len(orders) == 1:
             return [error]
-        return [said for order in orders for said in _decoded(decoder, [order])]
+    # one order's fault must not cost the others theirs
+    return [said for order in orders for said in _decoded(decoder, [order])]
 
 
 class _Runner(Decoder):
@@ -103,6 +105,8 @@ class _Runner(Decoder):
         return self._decoder.fixed_prefix(prompts)
 
     def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
+        if self._abandoned:
+            raise _Abandoned
         self.orders = orders
         self._stopped.release()
         self._go.acquire()

@@ -153,16 +153,27 @@ class TestSaysEnough:
 
     @pytest.mark.parametrize(
         "words",
-        ["I cannot. ", "None of them!\n", "Hm\n", "```json", " [", "{", "<tool", "x" * 161],
+        [
+            "I cannot. N",
+            "None!\nO",
+            "Hm\n\nm",
+            "```json",
+            " [",
+            "{",
+            "<tool",
+            "Sure.\n{",
+            "x" * 161,
+        ],
     )
     def test_enough(self, words: str) -> None:
         assert says_enough(words)
         example = Example((Message("user", "?"),), (), "no-tool", NONE_FITS)
         one, other = (
-            in_own_words(example, Reply(f"{words}{more}")) for more in ("", "No. It is not. ")
+            in_own_words(example, Reply(f"{words}{more}"))
+            for more in ("", "No. It is not. ", '\n{"name": "f"}')
         )
         assert one == other or begins_call(words)
 
-    @pytest.mark.parametrize("words", ["", "\n", "I can", "At 3.5", "Dr.", "x" * 160])
+    @pytest.mark.parametrize("words", ["", "\n", "I can", "At 3.5", "None. ", "Hm\n", "x" * 160])
     def test_not_yet(self, words: str) -> None:
         assert not says_enough(words)

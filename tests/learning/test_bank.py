@@ -109,11 +109,24 @@ def test_trained_together_is_trained_alone(
     assert len(made[2].losses) == (9 if "batch_size" in settings else 3)
 
 
-@pytest.mark.parametrize("most", [1, 90, 200])
+@pytest.mark.parametrize(
+    ("tokens", "scores", "expected"),
+    [
+        (1, 10**9, [2, 1, 3]),
+        (90, 10**9, [3, 3]),
+        (200, 10**9, [6]),
+        (200, 27 * 67 * 3, [3, 3]),
+        (200, 27 * 67 * 3 - 1, [2, 1, 3]),
+    ],
+)
 def test_in_groups_of_a_few(
-    tiny: LanguageModel, most: int, monkeypatch: pytest.MonkeyPatch
+    tiny: LanguageModel,
+    tokens: int,
+    scores: int,
+    expected: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Passes over as many lessons as their tokens allow, a whole study at least."""
+    """Passes over as many lessons as tokens and scores allow, a whole study at least."""
     real, sizes = practice.Losses.of, list[int]()
 
     def watch(losses: practice.Losses, rows: Sequence[int]) -> Tensor:
@@ -121,10 +134,11 @@ def test_in_groups_of_a_few(
         return real(losses, rows)
 
     monkeypatch.setattr(practice.Losses, "of", watch)
-    monkeypatch.setattr(practice, "PASS_TOKENS", most)
+    monkeypatch.setattr(practice, "PASS_TOKENS", tokens)
+    monkeypatch.setattr(practice, "PASS_SCORES", scores)
     studies = studies_of(tiny, shared=True)  # 2, 1 and 3 lessons; the longest has 27 tokens
     trained(tiny, studies, epochs=2)
-    assert sizes[: len(sizes) // 2] == {1: [2, 1, 3], 90: [3, 3], 200: [6]}[most]
+    assert sizes[: len(sizes) // 2] == expected
     monkeypatch.setattr(practice.Losses, "of", real)
     assert_as_alone(tiny, studies, epochs=3)
 

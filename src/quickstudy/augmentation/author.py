@@ -61,12 +61,11 @@ class OwnWriter:
         if all(prompts.is_fixed(messages) for messages in dialogues):
             another = model.render([*dialogues[0][:-1], Message("user", "?")], ())
             prefix = self.decoder.fixed_prefix([*rendered, another])
+        turns = [prompt[len(prefix.ids) if prefix else 0 :] for prompt in rendered]
         asks = [
-            Ask(
-                prompt[len(prefix.ids) if prefix else 0 :],
-                value_grammar(schema) if schema else None,
-            )
-            for prompt, schema in zip(rendered, schemas, strict=True)
+            # a sentence often goes on as the one it is to be like
+            Ask(turn, value_grammar(schema) if schema else None, likely=turn)
+            for turn, schema in zip(turns, schemas, strict=True)
         ]
         written = self.decoder.decode(
             prefix,

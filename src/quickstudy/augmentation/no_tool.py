@@ -28,6 +28,7 @@ _ALIKE = 85  # rapidfuzz ratio of two words, 0 to 100
 _STEM = 4  # letters that two forms of a word share at least
 _LONGEST = 160  # characters of an answer in the model's own words
 _CALLING = ("[", "{", "<", "`")  # what calls begin with
+_AFTER = re.compile(r"(?:\S[ \t]*\n|[.!?]\s)\s*(\S)")  # what follows a first sentence
 _SENTENCE = re.compile(r"[^\n]+?[.!?](?=\s|$)")
 # a tool with such a word in its name or description may serve any request
 _BROAD = frozenset(
@@ -68,14 +69,16 @@ def no_tool_example(request: Request, rng: random.Random) -> Example | None:
 
 
 def begins_call(text: str) -> bool:
-    return text.lstrip()[:1] in _CALLING
+    """Whether a reply begins with a call, or goes on to one after its first sentence."""
+    text = text.lstrip()
+    after = _AFTER.search(text)
+    return text[:1] in _CALLING or (after is not None and after[1] in _CALLING)
 
 
 def says_enough(text: str) -> bool:
-    """Whether it is known, of the first words of a reply, what `in_own_words` makes of it."""
+    """Whether the first words of a reply are all that `begins_call` and `in_own_words` look at."""
     text = text.lstrip()
-    ended = re.search(r"\S\n|[.!?]\s", text)
-    return begins_call(text) or ended is not None or len(text) > _LONGEST
+    return begins_call(text) or _AFTER.search(text) is not None or len(text) > _LONGEST
 
 
 def in_own_words(example: Example, reply: Reply) -> Example:

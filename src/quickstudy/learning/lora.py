@@ -151,7 +151,7 @@ class AdapterBank:
                 return None
             rows, left = self.rows, remaining.get()
             if rows is not None and left is not None:
-                rows = rows[left.to(rows.device)]
+                rows = rows[left]
             added: Tensor = _AddLowRank.apply(  # type: ignore[no-untyped-call]
                 output, inputs[0], a, b, self.scaling, rows
             )

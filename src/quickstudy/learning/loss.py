@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy import narrow
+
 PRODUCT_ROWS = 256  # tokens a product with the output matrix: it is read from memory for each
 FLOAT_ROWS = 4  # of them at once in float32: 2.4 MB for a vocabulary of 150,000 stays cached
 
@@ -24,16 +26,21 @@ class _TokenLosses(torch.autograd.Function):
     ) -> Tensor:
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
-        for rows in torch.split(torch.arange(len(hidden), device=hidden.device), PRODUCT_ROWS):
-            logits: Tensor = head(hidden[rows])
-            for few in torch.split(torch.arange(len(rows), device=rows.device), FLOAT_ROWS):
-                part, target = logits[few[0] : few[-1] + 1], targets[rows[few]].unsqueeze(-1)
+        count = FLOAT_ROWS if hidden.device.type == "cpu" else PRODUCT_ROWS
+        for begin in range(0, len(hidden), PRODUCT_ROWS):
+            rows = slice(begin, begin + PRODUCT_ROWS)
+            some = hidden[rows]
+            # not the head's int8 copy, which a few tokens would get
+            logits: Tensor = head(some) if len(some) > narrow.INT8 else some @ weight.mT
+            for few in range(0, len(some), count):
+                part = logits[few : few + count]
+                target = targets[rows][few : few + count].unsqueeze(-1)
                 chunk = part.float()
                 told = chunk.gather(-1, target)
                 largest = chunk.amax(-1, keepdim=True)
                 total = chunk.sub_(largest).exp_().sum(-1, keepdim=True)
                 each = total.log() + largest - told
-                losses[rows[few]] = each.squeeze(-1)
+                losses[rows][few : few + count] = each.squeeze(-1)
                 torch.mul(chunk, 1 / total, out=part)
                 part.scatter_(-1, target, torch.expm1(-each).to(part.dtype))  # p - 1
             gradient[rows] = logits @ weight

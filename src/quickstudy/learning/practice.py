@@ -28,9 +28,9 @@ from quickstudy.learning.loss import token_losses
 from quickstudy.model import LanguageModel, Prefix, start
 
 # Of a training pass over several adapters' lessons on a CPU: more tokens no longer fit near the
-# cores. Measured on a 0.5B model: 0.35 s a step for one adapter of 147 tokens, 0.24 s for each
-# of four, 0.25 s for each of eight.
+# cores (LOG.md).
 PASS_TOKENS = 640
+PASS_SCORES = 1 << 18  # tokens times the keys that they attend to, likewise
 
 
 @dataclass(frozen=True)
@@ -324,11 +324,12 @@ class Losses:
         """The studies, as many at once as a pass is good for; `batches` are the lessons of each."""
         most = len(self.lessons)
         if self.model.device.type == "cpu":
-            full = self.mode == "full"
-            most = PASS_TOKENS // max(
-                (len(prefix.ids) if full else 0) + len(lesson.turn) + len(lesson.answer)
-                for prefix, lesson in self.lessons
-            )
+            cached = max(len(prefix.ids) for prefix, _ in self.lessons)
+            tokens = max(len(lesson.turn) + len(lesson.answer) for _, lesson in self.lessons)
+            keys = cached + tokens
+            if self.mode == "full":
+                tokens = keys
+            most = min(PASS_TOKENS, PASS_SCORES // keys) // tokens
         group, size = list[int](), 0
         for n, batch in batches.items():
             if group and size + len(batch) > most:

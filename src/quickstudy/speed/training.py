@@ -20,7 +20,7 @@ from quickstudy.speed.naive import Naive, Train
 from quickstudy.speed.setting import Setting
 from quickstudy.speed.workload import PRACTICE, Scenario, lessons, sequences
 
-BANK = 8  # adapters trained in one pass
+BANK = 8  # adapters trained together
 EPOCHS = {1: (2, 6), BANK: (1, 3)}  # few and many, of a step's cost; a bank's step takes long
 
 
