@@ -287,6 +287,9 @@ class ServeConfig(Stage):
     practise_together: int = Field(
         4, ge=1, description="unsure requests that practise side by side at most; 1: each alone"
     )
+    decode_together: int = Field(
+        8, ge=1, description="answers that are decoded side by side at most; 1: each alone"
+    )
     timeout: float = Field(600, gt=0, description="seconds until a request gets HTTP 504")
     grace: float = Field(
         30, ge=0, description="seconds after SIGTERM in which what is in work may finish"

@@ -37,7 +37,7 @@ def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
             runners.append(_Runner(decoder, work))
         while waiting := [runner for runner in runners if runner.goes_on()]:
             orders = [order for runner in waiting for order in runner.orders]
-            said = iter(_decoded(decoder, orders))
+            said = iter(decoded(decoder, orders))
             for runner in waiting:
                 runner.said = [next(said) for _ in runner.orders]
     finally:
@@ -47,14 +47,30 @@ def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
         runner.ended.result()
 
 
-def _decoded(decoder: Decoder, orders: Sequence[Order]) -> list[Said | Exception]:
+def decoded(decoder: Decoder, orders: Sequence[Order]) -> list[Said | Exception]:
+    """What comes of each order, or the fault of it."""
     try:
         return [*decoder.decode_orders(orders)]
     except Exception as error:
-        if len(orders) == 1:
-            return [error]
-    # one order's fault must not cost the others theirs
-    return [said for order in orders for said in _decoded(decoder, [order])]
+        fault = error
+    if len(orders) == 1:
+        return [fault]
+    # one order's fault must not cost the others theirs; but no listener may hear words twice
+    told: list[Said | Exception] = []
+    for order in orders:
+        heard = any(ask.listener for ask in order.asks)
+        told += [fault] if heard else decoded(decoder, [order])
+    return told
+
+
+def raised(said: Sequence[Said | Exception]) -> list[Said]:
+    """What was decoded; raises the first fault that is no outcome."""
+    told: list[Said] = []
+    for one in said:
+        if isinstance(one, Exception) and not isinstance(one, PracticeFailed):
+            raise one
+        told.append(one)
+    return told
 
 
 class _Runner(Decoder):
@@ -112,9 +128,4 @@ class _Runner(Decoder):
         self._go.acquire()
         if self._abandoned:
             raise _Abandoned
-        told: list[Said] = []
-        for said in self.said:
-            if isinstance(said, Exception) and not isinstance(said, PracticeFailed):
-                raise said
-            told.append(said)
-        return told
+        return raised(self.said)

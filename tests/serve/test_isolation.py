@@ -46,8 +46,12 @@ def said(server: Running, body: dict[str, Any]) -> Any:
     for choice in told["choices"]:
         for call in choice["message"].get("tool_calls", ()):
             del call["id"]
+        for chance in (choice["logprobs"] or {}).get("content", ()):
+            # the shape of a batch shows in the last bits, and in no answer
+            chance["logprob"] = round(chance["logprob"], 4)
     cycle = told["quickstudy"]
-    return told["choices"], told["usage"], *(cycle[k] for k in ("certainty", "practised", "notes"))
+    certainty = None if cycle["certainty"] is None else round(cycle["certainty"], 4)
+    return told["choices"], told["usage"], certainty, cycle["practised"], cycle["notes"]
 
 
 def logits(model: LanguageModel) -> torch.Tensor:

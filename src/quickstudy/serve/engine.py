@@ -25,6 +25,7 @@ from quickstudy.serve.faults import unsupported
 from quickstudy.serve.replies import Cycle, Finish, Outcome, Result, TokenChance
 from quickstudy.serve.room import Room
 from quickstudy.serve.scheduler import Job, Turn
+from quickstudy.serve.table import Table
 from quickstudy.serve.words import Listener, cut
 from quickstudy.teaching.teacher import Teacher
 from quickstudy.toolcalls import Grammar, value_grammar
@@ -45,6 +46,7 @@ class Engine:
         self.config = improver.config
         self.limits = improver.config.serve
         self.room = Room(self.limits.practise_together)
+        self.table = Table(improver.decoder, self.limits.decode_together)
         known = ["base", "tt-si", "tt-d"] if self.teacher else ["base", "tt-si"]
         self.names = Names(
             self.limits.name or Path(self.model.name).name,
@@ -71,7 +73,9 @@ class Engine:
         improver = self._improver(asked)
         if asked.request.must_call:
             self._check_grammar(asked, improver.config)
-        draft = improver.draft(asked.request, Turn(None, job))
+        drafter = copy.copy(improver)
+        drafter.decoder = self.table.seat(job)
+        draft = drafter.draft(asked.request, Turn(None, job))
         case = improver.judge(draft, Turn(self._until(asked, job), job))
         if case.unsure:
             self.room.practise(improver, case, job)
@@ -96,7 +100,7 @@ class Engine:
 
     def _base(self, asked: Asked, job: Job, tell: Tell | None) -> Result:
         config = self._configured(asked)
-        request, decoder, thinking = asked.request, self.improver.decoder, config.decoding.thinking
+        request, thinking = asked.request, config.decoding.thinking
         grammar = self._check_grammar(asked, config)
         started = time.monotonic()
         context = self.model.prefill(request, thinking)
@@ -116,7 +120,7 @@ class Engine:
         ]
         hears = tell is not None or bool(asked.stops)
         room = self.model.context_length - _length(context)
-        generations = decoder.decode(
+        generations = self.table.seat(job).decode(
             context.prefix,
             [
                 Ask(

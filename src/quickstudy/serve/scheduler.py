@@ -174,6 +174,10 @@ class Scheduler:
                 raise PracticeFailed(f"{self.practice_places} requests already wait for practice")
             self.baton.practise(job)
 
+    def aside(self, work: Callable[[], None]) -> None:
+        """Runs what belongs to no request, in a thread and without the baton."""
+        self._threads.run(work)
+
     def drain(self) -> None:
         """Takes no more requests; those that are here go on."""
         with self._lock:

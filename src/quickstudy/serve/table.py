@@ -1,0 +1,169 @@
+"""Where answers wait to be decoded; those that wait together are decoded as one batch.
+
+The batch computes in a thread of its own and has its own place among those who wait for the baton
+(`baton`): behind all that came before its first answer, so that they read their prompts and come
+here too, or at once if it is full. Whoever's rows have ended is told so while the others go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from llguidance import LLTokenizer
+
+from quickstudy.decoding import Deadline, Decoder, Order, Said
+from quickstudy.errors import PracticeFailed
+from quickstudy.model import Prefix
+from quickstudy.serve.baton import Baton, Runner
+from quickstudy.serve.scheduler import Cancelled, Job
+from quickstudy.together import decoded, raised
+
+# Places of key/value cache a batch, rows times the longest prefix: shorter ones are padded to it
+PLACES = 1 << 15
+
+
+class _Left(PracticeFailed):
+    """Nobody waits for these rows any more, so they end."""
+
+
+@dataclass(frozen=True)
+class _Beside(Deadline):
+    """The deadline of one answer in a batch; others have their turn at its checks."""
+
+    job: Job | None = None  # always given, as the others
+    baton: Baton | None = None
+    runner: Runner | None = None
+
+    def check(self) -> None:
+        assert self.job is not None
+        assert self.baton is not None
+        assert self.runner is not None
+        now = time.monotonic()
+        self.runner.computed += now - self.runner.since
+        self.runner.since = now
+        self.baton.pause(self.runner)
+        if self.job.cancelled:
+            raise _Left("nobody waits for it")
+        super().check()
+
+
+@dataclass(eq=False)
+class _Entry:
+    order: Order
+    job: Job
+    done: Future[Said | Exception] = field(default_factory=Future)
+
+    @property
+    def rows(self) -> int:
+        return len(self.order.asks)
+
+    @property
+    def longest(self) -> int:
+        return max(len(prefix.ids) for prefix in self.order.prefixes)
+
+    def tell(self, said: Said | Exception) -> None:
+        if not self.done.done():
+            self.done.set_result(said)
+
+
+class Table:
+    """Decoding for at most `together` rows at once; one answer may have more."""
+
+    def __init__(self, decoder: Decoder, together: int) -> None:
+        self.decoder, self.together = decoder, together
+        self._lock = threading.Lock()
+        self._waiting: list[_Entry] = []
+        self._runner: Runner | None = None  # who waits with the next batch
+
+    def seat(self, job: Job) -> Decoder:
+        """The decoder of one request, which decodes along with others."""
+        return _Seat(self, job)
+
+    def decode(self, order: Order, job: Job) -> Said | Exception:
+        """Decodes alone or among others; meanwhile the job has no baton.
+
+        Raises:
+            Cancelled: if nobody wants the answer any more.
+        """
+        entry, scheduler = _Entry(order, job), job.scheduler
+        with self._lock:
+            self._waiting.append(entry)
+            if self._runner is None:
+                self._runner = Runner()
+                scheduler.aside(partial(self._serve, scheduler.baton, self._runner))
+            if sum(waiting.rows for waiting in self._waiting) >= self.together:
+                scheduler.baton.hurry(self._runner)
+        try:
+            said = job.result(entry.done)
+            if job.cancelled:
+                raise Cancelled
+            return said
+        finally:
+            with self._lock:
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
+
+    def _serve(self, baton: Baton, runner: Runner | None) -> None:
+        """Decodes batches as long as anybody waits."""
+        while runner:
+            baton.take(runner)
+            batch: list[_Entry] = []
+            try:
+                batch = self._next_batch()
+                self._decode(batch, baton, runner)
+            finally:
+                for entry in batch:  # after whatever fault nobody may wait for ever
+                    entry.tell(RuntimeError("decoding was cut short"))
+                baton.give(runner)
+                with self._lock:  # from here on another thread may serve
+                    runner = self._runner = Runner() if self._waiting else None
+
+    def _next_batch(self) -> list[_Entry]:
+        """The first that waits, and others as far as there is room."""
+        with self._lock:
+            batch, rows, longest = list[_Entry](), 0, 0
+            for entry in self._waiting:
+                rows_then, longest_then = rows + entry.rows, max(longest, entry.longest)
+                fits = rows_then <= self.together and rows_then * longest_then <= PLACES
+                if fits or not batch:
+                    batch.append(entry)
+                    rows, longest = rows_then, longest_then
+            for entry in batch:
+                self._waiting.remove(entry)
+            return batch
+
+    def _decode(self, batch: Sequence[_Entry], baton: Baton, runner: Runner) -> None:
+        orders = [
+            replace(
+                entry.order,
+                deadline=_Beside(entry.order.deadline.at, entry.job, baton, runner),
+                ended=entry.tell,
+            )
+            for entry in batch
+        ]
+        if orders:
+            for entry, said in zip(batch, decoded(self.decoder, orders), strict=True):
+                entry.tell(said)
+
+
+class _Seat(Decoder):
+    """One request's view of the table."""
+
+    def __init__(self, table: Table, job: Job) -> None:
+        super().__init__(table.decoder.model)
+        self._table, self._job = table, job
+
+    @property
+    def vocabulary(self) -> LLTokenizer:
+        return self._table.decoder.vocabulary
+
+    def fixed_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        return self._table.decoder.fixed_prefix(prompts)
+
+    def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
+        return raised([self._table.decode(order, self._job) for order in orders])

@@ -1,0 +1,211 @@
+"""Answers that wait together are decoded together; what befalls one leaves the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from conftest import tiny_model
+
+from quickstudy.decoding import Ask, Decoder, Generation, Order
+from quickstudy.model import Prefix
+from quickstudy.serve import baton, table
+from quickstudy.serve.scheduler import Cancelled, Job, Scheduler, Task, Turn
+from quickstudy.serve.table import Table
+
+MODEL = tiny_model()
+
+
+class Noting(Decoder):
+    """Notes the turns of each batch; a batch may be held up."""
+
+    def __init__(self) -> None:
+        super().__init__(MODEL)
+        self.batches: list[list[str]] = []
+        self.go, self.inside = threading.Event(), threading.Event()
+        self.go.set()
+
+    def decode_orders(self, orders: Sequence[Order]) -> Any:
+        self.batches.append([MODEL.decode(ask.turn) for order in orders for ask in order.asks])
+        self.inside.set()
+        assert self.go.wait(5)
+        return super().decode_orders(orders)
+
+
+class Hall:
+    """A table, and somebody who keeps the baton until all that shall wait are there."""
+
+    def __init__(self, together: int = 8) -> None:
+        self.scheduler = Scheduler(places=16, practice_places=16)
+        self.decoder = Noting()
+        self.table = Table(self.decoder, together)
+        self.open = threading.Event()
+        keeps = threading.Event()
+
+        def keep(_: Job) -> None:
+            keeps.set()
+            assert self.open.wait(5)
+
+        self.scheduler.submit(keep)
+        assert keeps.wait(5)
+
+    def ask(
+        self,
+        *texts: str,
+        ids: Sequence[int] | None = None,
+        most: int = 12,
+        prefix: Prefix | None = None,
+    ) -> Task[list[Generation]]:
+        asks = [Ask(ids or MODEL.encode(text)) for text in texts]
+
+        def work(job: Job) -> list[Generation]:
+            return self.table.seat(job).decode(
+                prefix, asks, max_new_tokens=most, deadline=Turn(None, job)
+            )
+
+        before = len(self.scheduler.baton._waiting)
+        task = self.scheduler.submit(work)
+        until(lambda: self.open.is_set() or len(self.scheduler.baton._waiting) > before)
+        return task
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def alone(text: str) -> tuple[int, ...]:
+    hall = Hall()
+    hall.open.set()
+    ((said,),) = [hall.ask(text).future.result(5)]
+    return said.ids
+
+
+def told(task: Task[list[Generation]]) -> list[tuple[int, ...]]:
+    return [one.ids for one in task.future.result(5)]
+
+
+def test_those_that_wait_are_decoded_together() -> None:
+    hall, texts = Hall(), ["a", "another", "the third one"]
+    tasks = [hall.ask(text) for text in texts]
+    hall.open.set()
+    assert [told(task) for task in tasks] == [[alone(text)] for text in texts]
+    assert hall.decoder.batches == [texts]
+
+
+def test_whoever_comes_later_is_in_the_next_batch() -> None:
+    hall = Hall()
+    hall.decoder.go.clear()
+    first = hall.ask("a")
+    hall.open.set()
+    assert hall.decoder.inside.wait(5)
+    others = [hall.ask("b"), hall.ask("c")]
+    until(lambda: len(hall.scheduler.baton._waiting) == 2)
+    hall.decoder.go.set()
+    assert [told(task) for task in (first, *others)] == [[alone(text)] for text in "abc"]
+    assert hall.decoder.batches == [["a"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("together", "batches"),
+    [
+        (1, [["a"], ["b", "c"], ["d"]]),
+        (4, [["a", "b", "c", "d"]]),
+        (3, [["a", "b", "c"], ["d"]]),
+    ],
+)
+def test_rows_are_counted(together: int, batches: list[list[str]]) -> None:
+    """A request of many rows is never parted; a smaller one may go before it."""
+    hall = Hall(together)
+    tasks = [hall.ask("a"), hall.ask("b", "c"), hall.ask("d")]
+    hall.open.set()
+    assert [told(task) for task in tasks] == [
+        [alone("a")],
+        [alone("b"), alone("c")],
+        [alone("d")],
+    ]
+    assert hall.decoder.batches == batches
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_who_is_not_waited_for_any_more(gone: int, when: str) -> None:
+    hall = Hall()
+    hall.decoder.go.clear()
+    tasks = [hall.ask(text) for text in "abc"]
+    if when == "before":
+        tasks[gone].job.cancel()
+    hall.open.set()
+    assert hall.decoder.inside.wait(5)
+    if when == "inside":
+        tasks[gone].job.cancel()
+    hall.decoder.go.set()
+    for number, (task, text) in enumerate(zip(tasks, "abc", strict=True)):
+        if number != gone:
+            assert told(task) == [alone(text)]
+        else:
+            with pytest.raises(Cancelled):
+                task.future.result(5)
+    assert not hall.scheduler.jobs
+
+
+def test_all_give_up() -> None:
+    hall = Hall()
+    hall.decoder.go.clear()
+    tasks = [hall.ask(text) for text in "abc"]
+    hall.open.set()
+    assert hall.decoder.inside.wait(5)
+    for task in tasks:
+        task.job.cancel()
+    hall.decoder.go.set()
+    for task in tasks:
+        with pytest.raises(Cancelled):
+            task.future.result(5)
+    assert told(hall.ask("d")) == [alone("d")], "the place is free"
+
+
+def test_a_fault_is_its_own() -> None:
+    hall = Hall()
+    tasks = [hall.ask("a"), hall.ask("b", ids=[10**6]), hall.ask("c")]
+    hall.open.set()
+    assert [told(tasks[0]), told(tasks[2])] == [[alone("a")], [alone("c")]]
+    with pytest.raises(IndexError):
+        tasks[1].future.result(5)
+
+
+def test_nobody_waits_for_company() -> None:
+    hall = Hall()
+    hall.open.set()
+    assert told(hall.ask("a")) == [alone("a")]
+
+
+def test_who_ends_first_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And while the others go on, who has come later has a turn after each slice."""
+    monkeypatch.setattr(baton, "SLICE", 0.01)
+    hall = Hall()
+    short, long = hall.ask("a", most=2), hall.ask("b", most=4000)
+    hall.open.set()
+    assert len(told(short)[0]) <= 2
+    assert not long.future.done()
+    assert hall.scheduler.submit(lambda job: "served").future.result(5) == "served"
+    assert not long.future.done(), "it is still in work"
+    long.job.cancel()
+    with pytest.raises(Cancelled):
+        long.future.result(5)
+
+
+def test_a_batch_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short prefixes are padded to the longest."""
+    monkeypatch.setattr(table, "PLACES", 25)
+    hall = Hall()
+    lengths = (10, 4, 30, 10)
+    tasks = [hall.ask(str(n), prefix=MODEL.run(tuple(range(n)))) for n in lengths]
+    hall.open.set()
+    for task in tasks:
+        task.future.result(5)
+    assert hall.decoder.batches == [["10", "4"], ["30"], ["10"]]
