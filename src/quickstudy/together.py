@@ -73,15 +73,30 @@ def raised(said: Sequence[Said | Exception]) -> list[Said]:
     return told
 
 
-class _Runner(Decoder):
+class Through(Decoder):
+    """A decoder that keeps nothing itself: vocabulary and prefixes are another's."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__(decoder.model)
+        self._decoder = decoder
+
+    @property
+    def vocabulary(self) -> LLTokenizer:
+        return self._decoder.vocabulary
+
+    def fixed_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        return self._decoder.fixed_prefix(prompts)
+
+
+class _Runner(Through):
     """One work in its thread; to the work it is the decoder."""
 
     def __init__(self, decoder: Decoder, work: Work) -> None:
-        super().__init__(decoder.model)
+        super().__init__(decoder)
         self.orders: Sequence[Order] = ()
         self.said: list[Said | Exception] = []
         self.ended: Future[None] = Future()
-        self._decoder, self._abandoned = decoder, False
+        self._abandoned = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run, work), daemon=True)
@@ -112,13 +127,6 @@ class _Runner(Decoder):
             self._stopped.release()
 
     # --- what the work sees ---
-
-    @property
-    def vocabulary(self) -> LLTokenizer:
-        return self._decoder.vocabulary
-
-    def fixed_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
-        return self._decoder.fixed_prefix(prompts)
 
     def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
         if self._abandoned:

@@ -14,14 +14,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from llguidance import LLTokenizer
-
 from quickstudy.decoding import Deadline, Decoder, Order, Said
 from quickstudy.errors import PracticeFailed
-from quickstudy.model import Prefix
 from quickstudy.serve.baton import Baton, Runner
 from quickstudy.serve.scheduler import Cancelled, Job
-from quickstudy.together import decoded, raised
+from quickstudy.together import Through, decoded, raised
 
 # Places of key/value cache a batch, rows times the longest prefix: shorter ones are padded to it
 PLACES = 1 << 15
@@ -151,19 +148,12 @@ class Table:
                 entry.tell(said)
 
 
-class _Seat(Decoder):
+class _Seat(Through):
     """One request's view of the table."""
 
     def __init__(self, table: Table, job: Job) -> None:
-        super().__init__(table.decoder.model)
+        super().__init__(table.decoder)
         self._table, self._job = table, job
-
-    @property
-    def vocabulary(self) -> LLTokenizer:
-        return self._table.decoder.vocabulary
-
-    def fixed_prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
-        return self._table.decoder.fixed_prefix(prompts)
 
     def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
         return raised([self._table.decode(order, self._job) for order in orders])
