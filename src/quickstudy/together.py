@@ -17,6 +17,7 @@ from llguidance import LLTokenizer
 from quickstudy.decoding import Decoder, Order, Said
 from quickstudy.errors import PracticeFailed
 from quickstudy.model import Prefix
+from quickstudy.openmp import release_team
 
 Work = Callable[[Decoder], None]
 
@@ -105,6 +106,7 @@ class _Runner(Through):
     def goes_on(self) -> bool:
         """Lets the work run until it decodes or ends; whether it waits for decoding then."""
         if not self.ended.done():
+            release_team()
             self._go.release()
             self._stopped.acquire()
         return not self.ended.done()
@@ -132,6 +134,7 @@ class _Runner(Through):
         if self._abandoned:
             raise _Abandoned
         self.orders = orders
+        release_team()
         self._stopped.release()
         self._go.acquire()
         if self._abandoned:

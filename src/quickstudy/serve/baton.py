@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from quickstudy.openmp import release_team
+
 SLICE = 10.0  # seconds a holder computes before others of its rank have their turn
 _tickets = itertools.count()
 
@@ -56,6 +58,7 @@ class Baton:
         with self._lock:
             assert self._holder is runner
             runner.go.clear()
+            release_team()
             self._next()
 
     def pause(self, runner: Runner, until: float | None = None) -> None:
@@ -70,6 +73,7 @@ class Baton:
             if not self._waiting or min(r.order for r in self._waiting) > runner.order:
                 return
             runner.go.clear()
+            release_team()
             self._waiting.append(runner)
             self._next()
         self._wait(runner, until)

@@ -16,6 +16,7 @@ import uvicorn
 
 from quickstudy.config import ServeConfig
 from quickstudy.improve import Improver
+from quickstudy.openmp import release_team
 from quickstudy.serve.app import serve
 from quickstudy.serve.engine import Engine
 from quickstudy.serve.logs import log_to
@@ -78,4 +79,5 @@ def run(improver: Improver) -> None:
         log.warning("everybody who reaches this address may ask: there are no keys")
     server = Server(improver, teacher)
     log.info("serving %s at http://%s:%d/v1", server.name, limits.host, limits.port)
+    release_team()  # the model was loaded in this thread, and others compute with it
     server.run()
