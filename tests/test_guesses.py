@@ -365,3 +365,60 @@ class TestOrders:
     def test_one_deadline_for_all(self) -> None:
         said = DECODER.decode_orders(self.orders(*[Deadline.after(0)] * 3))
         assert all(isinstance(one, BudgetSpent) for one in said)
+
+    @settings(max_examples=25)
+    @given(st.permutations(range(3)), st.tuples(*[st.integers(0, 30)] * 2), st.booleans())
+    def test_who_comes_late_is_answered_as_alone(
+        self, order: Sequence[int], after: tuple[int, int], long: bool
+    ) -> None:
+        """After so many passes each, or not at all where nobody is left to join."""
+        told: dict[int, Any] = {}
+        # a prefix longer than what the others have seen by then
+        begun = MODEL.run(tuple(range(200))) if long else CONTEXT.prefix
+
+        def fresh() -> list[Order]:
+            orders = self.orders(*[Deadline()] * 3)
+            orders[1] = replace(orders[1], prefixes=[CONTEXT.prefix, begun])
+            return orders
+
+        orders = [
+            replace(each, ended=lambda said, n=n: told.setdefault(n, said))
+            for n, each in enumerate(fresh())
+        ]
+        first, *late = order
+        waits, passes = [*zip(sorted(after), late, strict=True)], [0]
+
+        def join(rows: int, places: int) -> Order | None:
+            assert rows >= 1
+            assert places > 0
+            passes[0] += 1
+            if waits and passes[0] > waits[0][0]:
+                return orders[waits.pop(0)[1]]
+            return None
+
+        (said,) = DECODER.decode_orders([orders[first]], join)
+        assert told[first] == said
+        assert min(after) > 0 or len(waits) < 2, "after the first pass somebody joins"
+        assert sorted(told) == sorted({0, 1, 2} - {n for _, n in waits})
+        for number, got in told.items():
+            (alone,) = DECODER.decode_orders([fresh()[number]])
+            assert not isinstance(alone, PracticeFailed)
+            for one, other in zip(got, alone, strict=True):
+                assert_same(one, other)
+
+    def test_a_late_fault_is_told_to_whom_it_belongs(self) -> None:
+        told: list[Any] = []
+        first, second, _ = self.orders(*[Deadline()] * 3)
+        bad = replace(second, asks=[Ask([10**6])] * 2, ended=told.append)
+        waits = [bad]
+        (said,) = DECODER.decode_orders([first], lambda *_: waits.pop() if waits else None)
+        assert isinstance(told[0], IndexError)
+        assert said == DECODER.decode_orders([first])[0]
+
+    def test_a_late_one_whose_time_is_over(self) -> None:
+        told: list[Any] = []
+        first, second, _ = self.orders(Deadline(), Deadline.after(0), Deadline())
+        waits = [replace(second, ended=told.append)]
+        (said,) = DECODER.decode_orders([first], lambda *_: waits.pop() if waits else None)
+        assert isinstance(told[0], BudgetSpent)
+        assert said == DECODER.decode_orders([first])[0]

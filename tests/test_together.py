@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from conftest import tiny_model
 
-from quickstudy.decoding import Ask, Deadline, Decoder, Order
+from quickstudy.decoding import Ask, Deadline, Decoder, Join, Order
 from quickstudy.errors import BudgetSpent
-from quickstudy.together import side_by_side
+from quickstudy.together import decoded, side_by_side
 
 MODEL = tiny_model()
 TEXTS = ["One", "Another text", "A third", ""]
@@ -25,9 +25,9 @@ class Counting(Decoder):
         super().__init__(MODEL)
         self.sizes: list[int] = []
 
-    def decode_orders(self, orders: Sequence[Order]) -> Any:
+    def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> Any:
         self.sizes.append(len(orders))
-        return super().decode_orders(orders)
+        return super().decode_orders(orders, join)
 
 
 def said(decoder: Decoder, text: str, deadline: Deadline | None = None) -> str:
@@ -128,7 +128,7 @@ def test_when_all_is_given_up_no_thread_is_left(error: type[BaseException]) -> N
     swallowed = []
 
     class Breaking(Decoder):
-        def decode_orders(self, orders: Sequence[Order]) -> Any:
+        def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> Any:
             raise error
 
     def work(decoder: Decoder) -> None:
@@ -141,3 +141,30 @@ def test_when_all_is_given_up_no_thread_is_left(error: type[BaseException]) -> N
         side_by_side(Breaking(MODEL), [work] * 3)
     assert threading.active_count() == before
     assert swallowed == []
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_after_a_fault_all_are_decoded_again_but_where_words_were_heard(listens: bool) -> None:
+    """Those that came late as well; nobody hears words twice."""
+
+    class Failing(Decoder):
+        def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> Any:
+            if join:
+                assert join(1, 1)
+                raise MemoryError("a fault")
+            return super().decode_orders(orders)
+
+    told: list[Any] = []
+
+    def order(text: str, listens: bool) -> Order:
+        ask = Ask(MODEL.encode(text), listener=(lambda ids: False) if listens else None)
+        return Order([MODEL.empty_prefix()], [ask], 6, Deadline(), ended=told.append)
+
+    late = order("late", listens)
+    (first,) = decoded(Failing(MODEL), [order("a", not listens)], lambda *_: late)
+    text = "a" if listens else "late"
+    again = Decoder(MODEL).decode_orders([order(text, False)])
+    # one of the two was heard and has the fault, the other its answer
+    heard, other = (told[0], first) if listens else (first, told[0])
+    assert isinstance(heard, MemoryError)
+    assert other == again[0]

@@ -108,6 +108,7 @@ class Generation:
 
 
 Said = list[Generation] | PracticeFailed  # what came of an order
+Told = Callable[[Said | Exception], None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,11 @@ class Order:
     temperature: float = 0.0
     generator: torch.Generator | None = None
     stop: str | None = None
-    ended: Callable[[Said], None] | None = None
+    ended: Told | None = None
+
+
+# Given how many rows run and how many places of cache each has: who joins them, if anybody does
+Join = Callable[[int, int], Order | None]
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,27 @@ class _Row:
     done: bool = False
     finished: bool = False
     failure: PracticeFailed | None = None
+
+
+@dataclass
+class _Told:
+    """An order and its rows."""
+
+    order: Order
+    rows: list[_Row]
+
+
+@dataclass
+class _Batch:
+    """Rows as they lie in the cache, some of which may have ended.
+
+    `seen` is (rows, cached) bool, which places are real; None: all are.
+    """
+
+    told: list[_Told]
+    rows: list[_Row]
+    cache: DynamicCache
+    seen: Tensor | None
 
 
 class Decoder:
@@ -294,59 +320,86 @@ class Decoder:
         return said
 
     @torch.no_grad()
-    def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
+    def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> list[Said]:
         """Decodes the rows of all orders as one batch, each as it would be alone.
 
         An order whose deadline passes gets the failure in place of its rows, and its rows end.
+
+        Args:
+            join: asked between passes for orders that come late; only without an adapter. What
+                comes of them, be it a fault, is told by their `ended` alone.
         """
+        token = remaining.set(None)
+        try:
+            batch = self._begin(orders)
+            listening = [told for told in batch.told if told.order.ended]
+            while _goes_on(batch):
+                _drop_ended(batch, self.model.device)
+                self._pass(batch)
+                listening = [told for told in listening if not self._tell(told)]
+                if join is not None and not adapted.get():
+                    listening += self._let_join(batch, join)
+            return [self._said(told.rows) for told in batch.told]
+        finally:
+            remaining.reset(token)
+
+    def _begin(self, orders: Sequence[Order]) -> _Batch:
         begin = start([prefix for order in orders for prefix in order.prefixes])
         cache, seen = begin.fork(), begin.seen
         del begin  # its keys are those of all rows, and soon they are in the cache again
-        rows = [[self._start(order, ask) for ask in order.asks] for order in orders]
-        batch = [row for each in rows for row in each]  # as they lie in the cache
-        listening = [n for n, order in enumerate(orders) if order.ended]
-        token = remaining.set(None)
-        try:
-            while running := [row for row in batch if not row.done]:
-                _check_deadlines(running)
-                if all(row.done for row in running):
-                    break
-                batch, seen = _without_ended(batch, cache, seen, self.model.device)
-                seen = self._pass(batch, cache, seen)
-                listening = [n for n in listening if not self._tell(orders[n], rows[n])]
-        finally:
-            remaining.reset(token)
-        return [self._said(each) for each in rows]
+        told = [_Told(order, [self._start(order, ask) for ask in order.asks]) for order in orders]
+        return _Batch(told, [row for each in told for row in each.rows], cache, seen)
 
-    def _tell(self, order: Order, rows: Sequence[_Row]) -> bool:
+    def _let_join(self, batch: _Batch, join: Join) -> list[_Told]:
+        """Takes in those that come late, after a first pass of their own; who is not yet told."""
+        joined = []
+        while running := [row for row in batch.rows if not row.done]:
+            order = join(len(running), batch.cache.get_seq_length())
+            if order is None:
+                break
+            try:
+                fresh = self._begin([order])
+                if _goes_on(fresh):
+                    self._pass(fresh)
+            except Exception as fault:  # theirs alone: the others go on
+                if order.ended:
+                    order.ended(fault)
+                continue
+            if not self._tell(fresh.told[0]):
+                joined += fresh.told
+                _merge(batch, fresh)
+        return joined
+
+    def _tell(self, told: _Told) -> bool:
         """Whether all rows have ended, which is told then."""
-        ended = all(row.done for row in rows)
-        if ended and order.ended:
-            order.ended(self._said(rows))
+        ended = all(row.done for row in told.rows)
+        if ended and told.order.ended:
+            told.order.ended(self._said(told.rows))
         return ended
 
     def _said(self, rows: Sequence[_Row]) -> Said:
         failure = next((row.failure for row in rows if row.failure), None)
         return failure or [self._result(row) for row in rows]
 
-    def _pass(self, batch: Sequence[_Row], cache: DynamicCache, seen: Tensor | None) -> Tensor:
-        """One forward pass, and what it tells; gives what the rows have seen then."""
-        running = [not row.done for row in batch]
-        for row in batch:
-            most = min(OPENED if row.opens else GUESSED, FED // len(batch) - 1)
+    def _pass(self, batch: _Batch) -> None:
+        """One forward pass, and what it tells."""
+        rows = batch.rows
+        running = [not row.done for row in rows]
+        for row in rows:
+            most = min(OPENED if row.opens else GUESSED, FED // len(rows) - 1)
             row.guess = [] if row.done or most < 1 else _guess(row, most)
-        longest = max(len(row.guess) for row in batch)
-        feeds = [row.feed + row.guess for row in batch]
-        logits, seen = self.model.forward(feeds, cache, seen, keep=1 + longest)
+        longest = max(len(row.guess) for row in rows)
+        feeds = [row.feed + row.guess for row in rows]
+        logits, seen = self.model.forward(feeds, batch.cache, batch.seen, keep=1 + longest)
         wrong = []
-        for row, scores in zip(batch, logits, strict=True):
+        for row, scores in zip(rows, logits, strict=True):
             row.feed, confirmed = [], 0
             if not row.done:
                 confirmed = self._confirm(row, scores[longest - len(row.guess) :])
                 if row.listener is not None and row.listener(row.ids):
                     row.done = row.finished = True
             wrong.append(len(row.guess) - confirmed)
-        return _forget(cache, seen, wrong, running)
+        batch.seen = _forget(batch.cache, seen, wrong, running)
 
     def _start(self, order: Order, ask: Ask) -> _Row:
         row = _Row(
@@ -458,36 +511,64 @@ def _guess(row: _Row, most: int) -> list[int]:
     return []
 
 
-def _check_deadlines(rows: Sequence[_Row]) -> None:
-    """Ends the rows whose deadline has passed, and writes down the failure."""
-    for deadline in {id(row.order.deadline): row.order.deadline for row in rows}.values():
+def _goes_on(batch: _Batch) -> bool:
+    """Whether rows are left, once those whose deadline has passed have ended."""
+    running = [row for row in batch.rows if not row.done]
+    for deadline in {id(row.order.deadline): row.order.deadline for row in running}.values():
         try:
             deadline.check()
         except PracticeFailed as failure:
-            for row in rows:
+            for row in running:
                 if row.order.deadline is deadline:
                     row.done, row.failure = True, failure
+    return any(not row.done for row in running)
 
 
-def _without_ended(
-    batch: list[_Row], cache: DynamicCache, seen: Tensor | None, device: torch.device
-) -> tuple[list[_Row], Tensor | None]:
-    """The batch without the rows that have ended, once they are a quarter of it."""
-    running = [place for place, row in enumerate(batch) if not row.done]
-    if 4 * len(running) > 3 * len(batch):
-        return batch, seen
-    chosen, first = torch.tensor(running, device=device), 0
-    if seen is not None:
-        seen = seen[chosen]
+def _drop_ended(batch: _Batch, device: torch.device) -> None:
+    """Takes the rows that have ended out of the batch, once they are a quarter of it."""
+    running = [place for place, row in enumerate(batch.rows) if not row.done]
+    if 4 * len(running) <= 3 * len(batch.rows):
+        _keep(batch, torch.tensor(running, device=device))
+
+
+def _keep(batch: _Batch, chosen: Tensor) -> None:
+    """Of the batch only these rows, by their places."""
+    first = 0
+    if batch.seen is not None:
+        seen = batch.seen[chosen]
         first = int(seen.any(0).int().argmax())  # before it lies what only the others have seen
-        seen = seen[:, first:]
-    for layer in cache.layers:
+        batch.seen = seen[:, first:]
+    for layer in batch.cache.layers:
         if layer.keys is not None and layer.keys.numel():
             layer.keys = layer.keys.index_select(0, chosen)[:, :, first:]
             layer.values = layer.values.index_select(0, chosen)[:, :, first:]
     before = remaining.get()
     remaining.set(chosen if before is None else before[chosen])
-    return [batch[place] for place in running], seen
+    batch.rows = [batch.rows[place] for place in chosen.tolist()]
+
+
+def _merge(batch: _Batch, fresh: _Batch) -> None:
+    """Adds rows that have had a first pass; the shorter ones are padded on the left."""
+    assert batch.seen is not None  # after a pass it is told
+    assert fresh.seen is not None
+    running = [place for place, row in enumerate(batch.rows) if not row.done]
+    if len(running) < len(batch.rows):
+        _keep(batch, torch.tensor(running, device=batch.seen.device))
+    longest = max(batch.seen.shape[1], fresh.seen.shape[1])
+    batch.seen = torch.cat([_padded(part, longest, -1) for part in (batch.seen, fresh.seen)])
+    for layer, other in zip(batch.cache.layers, fresh.cache.layers, strict=True):
+        layer.keys = torch.cat([_padded(part, longest, -2) for part in (layer.keys, other.keys)])
+        parts = [_padded(part, longest, -2) for part in (layer.values, other.values)]
+        layer.values = torch.cat(parts)
+    remaining.set(None)
+    batch.rows += fresh.rows
+
+
+def _padded(part: Tensor, length: int, axis: int) -> Tensor:
+    """With zeros (False) before it, so that it has this length."""
+    sizes = list(part.shape)
+    sizes[axis] = length - sizes[axis]
+    return torch.cat([part.new_zeros(sizes), part], axis) if sizes[axis] else part
 
 
 def _forget(

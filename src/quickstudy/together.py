@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 from llguidance import LLTokenizer
 
-from quickstudy.decoding import Decoder, Order, Said
+from quickstudy.decoding import Decoder, Join, Order, Said
 from quickstudy.errors import PracticeFailed
 from quickstudy.model import Prefix
 from quickstudy.openmp import release_team
@@ -48,20 +48,39 @@ def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
         runner.ended.result()
 
 
-def decoded(decoder: Decoder, orders: Sequence[Order]) -> list[Said | Exception]:
-    """What comes of each order, or the fault of it."""
+def decoded(
+    decoder: Decoder, orders: Sequence[Order], join: Join | None = None
+) -> list[Said | Exception]:
+    """What comes of each order, or the fault of it; `join` as in `Decoder.decode_orders`."""
+    late: list[Order] = []
+
+    def noted(rows: int, places: int) -> Order | None:
+        order = join(rows, places) if join else None
+        late.extend([order] if order else [])
+        return order
+
     try:
-        return [*decoder.decode_orders(orders)]
+        return [*decoder.decode_orders(orders, noted if join else None)]
     except Exception as error:
         fault = error
-    if len(orders) == 1:
+    # one order's fault must not cost the others theirs
+    for order in late:
+        told = _decoded_alone(decoder, order, fault)
+        if order.ended:
+            order.ended(told)
+    if len(orders) == 1 and not late:
         return [fault]
-    # one order's fault must not cost the others theirs; but no listener may hear words twice
-    told: list[Said | Exception] = []
-    for order in orders:
-        heard = any(ask.listener for ask in order.asks)
-        told += [fault] if heard else decoded(decoder, [order])
-    return told
+    return [_decoded_alone(decoder, order, fault) for order in orders]
+
+
+def _decoded_alone(decoder: Decoder, order: Order, fault: Exception) -> Said | Exception:
+    """What comes of an order after a fault among others; no listener may hear words twice."""
+    if any(ask.listener for ask in order.asks):
+        return fault
+    try:
+        return decoder.decode_orders([order])[0]
+    except Exception as error:
+        return error
 
 
 def raised(said: Sequence[Said | Exception]) -> list[Said]:
@@ -130,7 +149,7 @@ class _Runner(Through):
 
     # --- what the work sees ---
 
-    def decode_orders(self, orders: Sequence[Order]) -> list[Said]:
+    def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> list[Said]:
         if self._abandoned:
             raise _Abandoned
         self.orders = orders

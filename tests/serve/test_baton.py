@@ -148,6 +148,51 @@ def test_waiting_ends_with_the_time_budget(race: Race) -> None:
     race.join()
 
 
+def test_who_has_begun_goes_before_who_has_not(race: Race) -> None:
+    holder, fresh, begun = held(race), Runner(), Runner()
+    begun.begun = True
+    race.run(fresh, race.says("fresh"))
+    race.run(begun, race.says("begun"))
+    race.baton.give(holder)
+    assert race.join() == ["begun", "fresh"]
+
+
+def test_an_invited_one_computes_up_to_its_next_pause(race: Race) -> None:
+    holder, first, second, practice = held(race), Runner(), Runner(), Runner()
+
+    def work() -> None:
+        race.order.append("invited")
+        race.baton.pause(first)
+        race.order.append("goes on")
+
+    practice.practising = True
+    race.run(practice, race.says("practice"))
+    race.run(first, work)
+    assert race.baton.invite(holder)
+    race.order.append("holder")
+    race.run(second, race.says("second"))
+    assert race.baton.invite(holder)
+    race.order.append("holder again")
+    assert race.baton.invite(holder)
+    assert not race.baton.invite(holder), "practice is not invited"
+    race.baton.give(holder)
+    order = ["invited", "holder", "goes on", "holder again", "second", "practice"]
+    assert race.join() == order
+
+
+def test_who_falls_behind_lets_those_that_have_begun_go_first(race: Race) -> None:
+    holder, begun = held(race), Runner()
+    begun.begun = True
+    race.run(begun, race.says("begun"))
+    race.baton.pause(holder)
+    assert race.order == []
+    race.baton.fall_behind(holder)
+    race.baton.pause(holder)
+    assert race.order == ["begun"]
+    race.baton.give(holder)
+    race.join()
+
+
 def test_while_free_others_compute(race: Race) -> None:
     holder = held(race)
     race.run(Runner(), race.says("other"))

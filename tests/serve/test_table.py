@@ -10,29 +10,40 @@ from typing import Any
 import pytest
 from conftest import tiny_model
 
-from quickstudy.decoding import Ask, Decoder, Generation, Order
+from quickstudy.decoding import Ask, Decoder, Generation, Join, Order
 from quickstudy.model import Prefix
-from quickstudy.serve import baton, table
+from quickstudy.serve import table
 from quickstudy.serve.scheduler import Cancelled, Job, Scheduler, Task, Turn
 from quickstudy.serve.table import Table
 
 MODEL = tiny_model()
 
 
+def turns(order: Order) -> list[str]:
+    return [MODEL.decode(ask.turn) for ask in order.asks]
+
+
 class Noting(Decoder):
-    """Notes the turns of each batch; a batch may be held up."""
+    """Notes the turns with which batches begin, and those that come late; it may be held up."""
 
     def __init__(self) -> None:
         super().__init__(MODEL)
         self.batches: list[list[str]] = []
+        self.late: list[str] = []
         self.go, self.inside = threading.Event(), threading.Event()
         self.go.set()
 
-    def decode_orders(self, orders: Sequence[Order]) -> Any:
-        self.batches.append([MODEL.decode(ask.turn) for order in orders for ask in order.asks])
+    def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> Any:
+        self.batches.append([text for order in orders for text in turns(order)])
         self.inside.set()
         assert self.go.wait(5)
-        return super().decode_orders(orders)
+
+        def noted(rows: int, places: int) -> Order | None:
+            order = join(rows, places) if join else None
+            self.late += turns(order) if order else []
+            return order
+
+        return super().decode_orders(orders, noted)
 
 
 class Hall:
@@ -79,10 +90,10 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def alone(text: str) -> tuple[int, ...]:
+def alone(text: str, most: int = 12) -> tuple[int, ...]:
     hall = Hall()
     hall.open.set()
-    ((said,),) = [hall.ask(text).future.result(5)]
+    ((said,),) = [hall.ask(text, most=most).future.result(5)]
     return said.ids
 
 
@@ -98,17 +109,39 @@ def test_those_that_wait_are_decoded_together() -> None:
     assert hall.decoder.batches == [texts]
 
 
-def test_whoever_comes_later_is_in_the_next_batch() -> None:
-    hall = Hall()
+@pytest.mark.parametrize("together", [1, 2, 8])
+def test_whoever_comes_later_joins_if_there_is_room(together: int) -> None:
+    hall = Hall(together)
     hall.decoder.go.clear()
     first = hall.ask("a")
     hall.open.set()
     assert hall.decoder.inside.wait(5)
-    others = [hall.ask("b"), hall.ask("c")]
+    others = [hall.ask("b", most=30), hall.ask("c")]
     until(lambda: len(hall.scheduler.baton._waiting) == 2)
     hall.decoder.go.set()
-    assert [told(task) for task in (first, *others)] == [[alone(text)] for text in "abc"]
-    assert hall.decoder.batches == [["a"], ["b", "c"]]
+    expected = [[alone("a")], [alone("b", most=30)], [alone("c")]]
+    assert [told(task) for task in (first, *others)] == expected
+    if together == 1:
+        assert hall.decoder.batches == [["a"], ["b"], ["c"]]
+        assert hall.decoder.late == []
+    else:  # with two places the third comes when one has ended
+        assert hall.decoder.batches == [["a"]]
+        assert hall.decoder.late == ["b", "c"]
+
+
+def test_the_next_one_is_not_passed_by_smaller_ones() -> None:
+    """Else one of many rows would wait for ever."""
+    hall = Hall(together=2)
+    hall.decoder.go.clear()
+    first = hall.ask("a")
+    hall.open.set()
+    assert hall.decoder.inside.wait(5)
+    others = [hall.ask("b", "c"), hall.ask("d")]
+    hall.decoder.go.set()
+    assert told(others[0]) == [alone("b"), alone("c")]
+    assert told(first) == [alone("a")]
+    assert told(others[1]) == [alone("d")]
+    assert hall.decoder.batches == [["a"], ["b", "c"], ["d"]]
 
 
 @pytest.mark.parametrize(
@@ -184,9 +217,8 @@ def test_nobody_waits_for_company() -> None:
     assert told(hall.ask("a")) == [alone("a")]
 
 
-def test_who_ends_first_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And while the others go on, who has come later has a turn after each slice."""
-    monkeypatch.setattr(baton, "SLICE", 0.01)
+def test_who_ends_first_is_told_first() -> None:
+    """And while the others go on, who has come later has a turn."""
     hall = Hall()
     short, long = hall.ask("a", most=2), hall.ask("b", most=4000)
     hall.open.set()

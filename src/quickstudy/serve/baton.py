@@ -1,8 +1,9 @@
 """Who computes when: one baton, and only its holder computes.
 
 The holder hands it on where its work can pause if somebody with a better rank waits. Ranks: what
-has to come to an end (cancelled, out of time) first, then drafts and sure answers, then practice;
-within a rank the earliest ticket, and who has computed for ten seconds draws a new one.
+has to come to an end (cancelled, out of time) first, then drafts and sure answers that have begun,
+then those that have not, then practice; within a rank the earliest ticket. Who has computed for ten
+seconds draws a new one and is like one who has not begun.
 
 Knows no HTTP, no requests and no torch.
 """
@@ -26,14 +27,16 @@ class Runner:
 
     def __init__(self) -> None:
         self.ticket = next(_tickets)
-        self.hurried = self.practising = False
+        self.hurried = self.practising = self.begun = False
         self.computed = 0.0  # seconds with the baton
         self.go = threading.Event()
         self.since = self.slice = 0.0
 
     @property
     def order(self) -> tuple[int, int]:
-        return 0 if self.hurried else 2 if self.practising else 1, self.ticket
+        if self.hurried:
+            return 0, self.ticket
+        return 3 if self.practising else 1 if self.begun else 2, self.ticket
 
 
 class Baton:
@@ -70,6 +73,7 @@ class Baton:
         with self._lock:
             if runner.computed - runner.slice >= SLICE and not runner.practising:
                 runner.slice, runner.ticket = runner.computed, next(_tickets)
+                runner.begun = False
             if not self._waiting or min(r.order for r in self._waiting) > runner.order:
                 return
             runner.go.clear()
@@ -77,6 +81,29 @@ class Baton:
             self._waiting.append(runner)
             self._next()
         self._wait(runner, until)
+
+    def invite(self, runner: Runner) -> bool:
+        """Lets one that waits, and does not practise, compute up to its next pause.
+
+        Returns:
+            Whether there was one.
+        """
+        with self._lock:
+            if all(waiting.practising for waiting in self._waiting):
+                return False
+            runner.go.clear()
+            release_team()
+            self._next()
+            runner.hurried = True
+            self._waiting.append(runner)
+        self._wait(runner, None)
+        runner.hurried = False
+        return True
+
+    def fall_behind(self, runner: Runner) -> None:
+        """Of those that have begun, the runner is the last now."""
+        with self._lock:
+            runner.ticket = next(_tickets)
 
     def practise(self, runner: Runner) -> None:
         """The runner joins those who practise, as the last of them."""
@@ -102,7 +129,7 @@ class Baton:
         if not runner.go.wait(left):
             self.hurry(runner)
             runner.go.wait()
-        runner.since = time.monotonic()
+        runner.begun, runner.since = True, time.monotonic()
 
     def _next(self) -> None:
         self._holder = min(self._waiting, key=lambda runner: runner.order, default=None)
