@@ -7,7 +7,9 @@ of weights, and locust (`load_user.py`) in a process of its own. Rows are writte
 
     {"server": "quickstudy", "traffic": "mixed", "clients": 16, "requests": 90, "failures": 0,
      "per_second": 3.0, "tokens_per_second": 70.1, "p50": 4.1, "p95": 9.9, "p99": 11.0,
-     "first_p50": 0.8, ...}                                           seconds, from the client
+     "first_p50": 0.8, "queued_p50": 0.01, ...}      seconds; from the client, but for `queued`
+
+and what the rounds come to, as medians with the least and the most, to `summary.json`.
 
 Traffic: `base` (NAME:base, plain chat, streamed; the one that transformers serve gets as well, in
 turn, cell by cell), `sure` (judged, never practised), `unsure` (always practised), `mixed` (one in
@@ -20,6 +22,7 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -71,6 +74,7 @@ def main() -> None:
                                 rows.write(json.dumps(row) + "\n")
                                 rows.flush()
                                 print(line(row), flush=True)
+    summarize(arguments.out)
 
 
 def save(model: str, dtype: str, folder: Path) -> str:
@@ -136,6 +140,38 @@ def measure(host: str, model: str, cell: dict[str, Any], seconds: int) -> list[d
         quiet = subprocess.DEVNULL
         subprocess.run(command, env=environment, check=False, stdout=quiet, stderr=quiet)
         return [{**cell, **row} for row in json.loads(found.read_text())]
+
+
+def summarize(out: Path) -> None:
+    """Writes summary.json of all rows that lie in load.jsonl."""
+    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for text in (out / "load.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(text)
+        key = tuple(row[part] for part in ("model", "traffic", "kind", "clients", "server"))
+        cells.setdefault(key, []).append(row)
+    told = []
+    for (model, traffic, kind, clients, server), rows in cells.items():
+        cell: dict[str, Any] = {"model": model, "traffic": traffic, "kind": kind}
+        cell |= {"clients": clients, "server": server, "rounds": len(rows)}
+        for count in ("requests", "failures", "practised"):
+            if count in rows[0]:
+                cell[count] = sum(row[count] for row in rows)
+        for name in rows[0]:
+            if name.endswith(("per_second", "p50", "p95", "p99")):
+                cell[name] = spread([row[name] for row in rows])
+        theirs = cells.get((model, traffic, kind, clients, "transformers"))
+        if server == "quickstudy" and theirs:  # a round's cells were taken one after the other
+            pairs = zip(rows, theirs, strict=False)
+            ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs]
+            cell["tokens_per_second_over_transformers"] = spread(ratios)
+        told.append(cell)
+    (out / "summary.json").write_text(json.dumps({"cells": told}, indent=1) + "\n")
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    found = {"median": statistics.median(ordered), "least": ordered[0], "most": ordered[-1]}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def line(row: dict[str, Any]) -> str:

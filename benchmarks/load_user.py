@@ -57,6 +57,7 @@ class Agent(HttpUser):
         kind, sent = body(self.number)
         self.number += 1
         start, first, tokens, told = time.monotonic(), None, 0, ""
+        cycle: dict[str, Any] = {}
         url = "/v1/chat/completions"
         with self.client.post(url, json=sent, stream=True, catch_response=True, name=kind) as got:
             for line in got.iter_lines():
@@ -65,6 +66,7 @@ class Agent(HttpUser):
                 told = line.decode()
                 chunk = json.loads(told[6:])
                 tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
+                cycle = chunk.get("quickstudy") or cycle
                 choices = chunk.get("choices") or [{}]
                 delta = choices[0].get("delta") or {}
                 if delta.get("content") or delta.get("tool_calls"):
@@ -76,6 +78,7 @@ class Agent(HttpUser):
             else:
                 got.success()
         row = {"kind": kind, "seconds": end - start, "first": (first or end) - start}
+        row |= {"queued": cycle.get("queued"), "practised": bool(cycle.get("practised"))}
         TAKEN.append({**row, "tokens": tokens, "failed": failed, "end": end})
 
 
@@ -96,6 +99,7 @@ def summary(kind: str, taken: list[dict[str, Any]]) -> dict[str, Any]:
     lasted = max((row["end"] for row in TAKEN), default=BEGAN) - BEGAN or 1.0
     seconds = [row["seconds"] for row in good] or [float("nan")]
     first = [row["first"] for row in good] or [float("nan")]
+    queued = [row["queued"] for row in good if row["queued"] is not None]
     told: dict[str, Any] = {
         "kind": kind,
         "requests": len(taken),
@@ -103,7 +107,11 @@ def summary(kind: str, taken: list[dict[str, Any]]) -> dict[str, Any]:
         "per_second": round(len(good) / lasted, 4),
         "tokens_per_second": round(sum(row["tokens"] for row in good) / lasted, 3),
     }
+    if queued:
+        told["practised"] = sum(row["practised"] for row in good)
     for share in (50, 95, 99):
         told[f"p{share}"] = round(float(np.percentile(seconds, share)), 4)
         told[f"first_p{share}"] = round(float(np.percentile(first, share)), 4)
+        if queued:  # until its first computation
+            told[f"queued_p{share}"] = round(float(np.percentile(queued, share)), 4)
     return told

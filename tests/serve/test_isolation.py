@@ -17,6 +17,8 @@ import torch
 from serving import ASK, GREETED, GREETING, TOOLS, Running
 
 from quickstudy.model import LanguageModel
+from quickstudy.serve.baton import Runner
+from quickstudy.serve.scheduler import Job
 from quickstudy.types import Request
 
 LIGHT = [{"role": "user", "content": ASK}]
@@ -124,14 +126,36 @@ def test_who_leaves_frees_the_place(practising: Running, stream: bool) -> None:
     until(lambda: not scheduler.jobs)
 
 
-def test_sure_requests_pass_unsure_ones(practising: Running, taught: LanguageModel) -> None:
+def test_sure_requests_wait_for_one_step_of_practice(
+    practising: Running, taught: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scheduler = practising.server.scheduler
+    steps: list[float] = []
+    jobs: list[Job] = []
+    pause, submit = scheduler.baton.pause, scheduler.submit
+
+    def noted(runner: Runner, until: float | None = None) -> None:
+        if runner.practising:
+            steps.append(time.monotonic())
+        pause(runner, until)
+
+    def kept(*arguments: Any) -> Any:
+        task = submit(*arguments)
+        jobs.append(task.job)
+        return task
+
+    monkeypatch.setattr(scheduler.baton, "pause", noted)
+    monkeypatch.setattr(scheduler, "submit", kept)
     sockets = leave_alone(practising)
     until(lambda: scheduler.practising == 1)
     sure = {"model": "tiny", "messages": HI, "quickstudy": {"method": "base"}}
-    (choices, *_) = said(practising, sure)
-    assert choices[0]["message"]["content"] == GREETED
+    for _ in range(5):
+        (choices, *_) = said(practising, sure)
+        assert choices[0]["message"]["content"] == GREETED
+        job = jobs[-1]
+        assert sum(job.arrived < at < job.arrived + job.queued for at in steps) <= 1
     assert scheduler.practising == 1
+    assert len(steps) > 5, "it goes on meanwhile"
     sockets[0].close()
     until(lambda: not scheduler.jobs)
 
