@@ -175,6 +175,22 @@ def test_a_whole_network() -> None:
     assert off(logits(3), few.double()) < 0.03
 
 
+@pytest.mark.parametrize("tokens", [5, narrow.FROM_LEFT, narrow.FROM_LEFT + 1])
+@torch.no_grad()
+def test_the_output_matrix_has_no_copy_in_another_order(tokens: int) -> None:
+    model = tiny_model(torch.bfloat16)
+    head = model.network.get_output_embeddings()
+    narrow.install(model.network, ordered=True)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, tokens, head.in_features, generator=generator).to(torch.bfloat16)
+    got, exact = head(x), linear(x.double(), head.weight.double())
+    assert got.shape == exact.shape
+    assert got.is_contiguous()
+    assert off(got, exact) < 0.004
+    head.weight.zero_()
+    assert not head(x).any(), "its own weights are read"
+
+
 class TestConfig:
     """int8 and auto on a bfloat16 CPU model install the copy; own and float32 do not."""
 

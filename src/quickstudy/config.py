@@ -53,7 +53,7 @@ class ModelConfig(Stage):
         "auto",
         description="of passes over few tokens on a CPU; int8: a copy that takes half as much"
         " reading and half as much memory again; auto: where the model computes in bfloat16, that"
-        " and a copy ordered for matrix units, which takes as much memory again; own: no copies",
+        " and a copy of all but the output matrix ordered for matrix units; own: no copies",
     )
     prefix_cache: int = Field(
         8192,
