@@ -56,7 +56,8 @@ def assert_same(
     chosen = [all_rows[row] for row in rows]
     with bank.attached():
         losses = Losses(model, studies, config)
-        assert (losses.halfway is None) == (not halves.divisible(model))
+        whole = [part.halfway is None for part in losses.parts]
+        assert whole == [not halves.divisible(model)]
         bank.assign([n for n, _, _ in chosen])
         results = []
         for compute in (

@@ -112,11 +112,12 @@ def test_trained_together_is_trained_alone(
 @pytest.mark.parametrize(
     ("tokens", "scores", "expected"),
     [
-        (1, 10**9, [2, 1, 3]),
-        (90, 10**9, [3, 3]),
+        (1, 10**9, [3, 2, 1]),
+        (90, 10**9, [5, 1]),
         (200, 10**9, [6]),
-        (200, 27 * 67 * 3, [3, 3]),
-        (200, 27 * 67 * 3 - 1, [2, 1, 3]),
+        (200, 6 * 27 * 67, [6]),
+        (200, 6 * 27 * 67 - 1, [5, 1]),
+        (200, 5 * 17 * 57 - 1, [3, 2, 1]),
     ],
 )
 def test_in_groups_of_a_few(
@@ -126,7 +127,7 @@ def test_in_groups_of_a_few(
     expected: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Passes over as many lessons as tokens and scores allow, a whole study at least."""
+    """Passes over as many lessons as tokens and scores allow, but a study; the short ones first."""
     real, sizes = practice.Losses.of, list[int]()
 
     def watch(losses: practice.Losses, rows: Sequence[int]) -> Tensor:
@@ -136,7 +137,7 @@ def test_in_groups_of_a_few(
     monkeypatch.setattr(practice.Losses, "of", watch)
     monkeypatch.setattr(practice, "PASS_TOKENS", tokens)
     monkeypatch.setattr(practice, "PASS_SCORES", scores)
-    studies = studies_of(tiny, shared=True)  # 2, 1 and 3 lessons; the longest has 27 tokens
+    studies = studies_of(tiny, shared=True)  # 2, 1 and 3 lessons of up to 17, 27 and 16 tokens
     trained(tiny, studies, epochs=2)
     assert sizes[: len(sizes) // 2] == expected
     monkeypatch.setattr(practice.Losses, "of", real)
@@ -182,14 +183,12 @@ class TestOneIsOtherwise:
         studies = studies_of(tiny, shared=shared)
         expected, weights = trained(tiny, studies, mode=mode, epochs=4)
         real = _Learner.step
-        steps: list[_Learner] = []
         for place in range(3):
-            steps.clear()
+            lessons = len(studies[place].lessons)  # by which its learner is known
 
-            def step(self: _Learner, gradients: Sequence[Tensor], place: int = place) -> None:
+            def step(self: _Learner, gradients: Sequence[Tensor], lessons: int = lessons) -> None:
                 real(self, gradients)
-                steps.append(self)
-                if len(steps) == place + 1:  # the first step of that learner
+                if self._lessons == lessons:
                     for parameter in self.parameters:
                         parameter.detach().fill_(torch.nan)
 

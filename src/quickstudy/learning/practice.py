@@ -294,9 +294,19 @@ def schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Studies that share passes. `places`: which of all lessons is which row of `halfway`."""
+
+    studies: Sequence[int]
+    places: Mapping[int, int]
+    halfway: halves.Halfway | None
+
+
 class Losses:
     """The losses of all lessons of all studies, step after step.
 
+    Studies share passes in groups of similar length, for in a pass all are padded to the longest.
     What the layers below the adapters make of the lessons is kept from the first step on.
     Networks of an unusual build take the reference path, `lesson_losses`.
     """
@@ -306,46 +316,68 @@ class Losses:
     ) -> None:
         self.model, self.mode = model, config.mode
         self.lessons = [(study.prefix, lesson) for study in studies for lesson in study.lessons]
-        self.halfway: halves.Halfway | None = None
-        if not halves.divisible(model):
-            return
-        full = config.mode == "full"
-        self.halfway = halves.lower(
-            model,
-            start([model.empty_prefix() if full else prefix for prefix, _ in self.lessons]),
-            [
-                [*(prefix.ids if full else ()), *lesson.turn, *lesson.answer]
-                for prefix, lesson in self.lessons
-            ],
-            first_layer(model.network, config.upper_layers),
-        )
+        first = first_layer(model.network, config.upper_layers)
+        self.parts = [self._group(studies, own, first) for own in self._parts(studies)]
+
+    def _parts(self, studies: Sequence[Study]) -> Iterator[list[int]]:
+        """The studies, the shortest first, as many at once as a pass is good for."""
+        on_cpu, part = self.model.device.type == "cpu", list[int]()
+        for n in sorted(range(len(studies)), key=lambda n: self._tokens(studies[n])):
+            if part and on_cpu and not self._fit([studies[i] for i in (*part, n)]):
+                yield part
+                part = []
+            part.append(n)
+        yield part
+
+    def _tokens(self, study: Study) -> int:
+        """What a pass is fed of the longest lesson."""
+        longest = max(len(lesson.turn) + len(lesson.answer) for lesson in study.lessons)
+        return longest + (len(study.prefix.ids) if self.mode == "full" else 0)
+
+    def _fit(self, studies: Sequence[Study]) -> bool:
+        tokens = max(self._tokens(study) for study in studies)
+        cached = max(len(study.prefix.ids) for study in studies)
+        keys = tokens + (0 if self.mode == "full" else cached)
+        fed = tokens * sum(len(study.lessons) for study in studies)
+        return fed <= PASS_TOKENS and fed * keys <= PASS_SCORES
+
+    def _group(self, studies: Sequence[Study], own: Sequence[int], first: int) -> _Group:
+        rows = list[int]()
+        for n in own:
+            before = sum(len(study.lessons) for study in studies[:n])
+            rows += range(before, before + len(studies[n].lessons))
+        places, halfway = {row: place for place, row in enumerate(rows)}, None
+        if halves.divisible(self.model):
+            lessons, full = [self.lessons[row] for row in rows], self.mode == "full"
+            empty = self.model.empty_prefix()
+            halfway = halves.lower(
+                self.model,
+                start([empty if full else prefix for prefix, _ in lessons]),
+                [
+                    [*(prefix.ids if full else ()), *lesson.turn, *lesson.answer]
+                    for prefix, lesson in lessons
+                ],
+                first,
+            )
+        return _Group(own, places, halfway)
 
     def groups(self, batches: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
-        """The studies, as many at once as a pass is good for; `batches` are the lessons of each."""
-        most = len(self.lessons)
-        if self.model.device.type == "cpu":
-            cached = max(len(prefix.ids) for prefix, _ in self.lessons)
-            tokens = max(len(lesson.turn) + len(lesson.answer) for _, lesson in self.lessons)
-            keys = cached + tokens
-            if self.mode == "full":
-                tokens = keys
-            most = min(PASS_TOKENS, PASS_SCORES // keys) // tokens
-        group, size = list[int](), 0
-        for n, batch in batches.items():
-            if group and size + len(batch) > most:
-                yield group
-                group, size = [], 0
-            group.append(n)
-            size += len(batch)
-        yield group
+        """The studies that still practise, those together that share a pass."""
+        for group in self.parts:
+            if own := [n for n in group.studies if n in batches]:
+                yield own
 
     def of(self, rows: Sequence[int]) -> Tensor:
-        """Mean negative log-likelihood a token of the answers of some rows: (rows,), nats."""
+        """Mean negative log-likelihood a token of the answers of some rows: (rows,), nats.
+
+        The rows, which are places in `lessons`, are those of one group.
+        """
         lessons = [self.lessons[row] for row in rows]
-        if self.halfway is None:
+        group = next(group for group in self.parts if rows[0] in group.places)
+        if group.halfway is None:
             prefixes = [prefix for prefix, _ in lessons]
             return lesson_losses(self.model, prefixes, [lesson for _, lesson in lessons], self.mode)
-        hidden = halves.upper(self.model, self.halfway, rows)
+        hidden = halves.upper(self.model, group.halfway, [group.places[row] for row in rows])
         lengths = [len(lesson.answer) for _, lesson in lessons]
         # the token at t is told by the place before it
         telling = torch.cat([row[-1 - n : -1] for row, n in zip(hidden, lengths, strict=True)])
