@@ -94,6 +94,35 @@ class TestLetters:
         assert one(asked, call(how="cold")) == ("Hot, please", {"how": "hot"})
 
 
+class TestValuesWithin:
+    """A text that holds other values varies with them; as a whole it would take them along."""
+
+    SAID = "Remind me to call Ana on 2027-02-11 at 09:30."
+
+    def test_a_text_is_kept_but_for_them(self) -> None:
+        asked = request(self.SAID, text=TEXT, day=DATE, time=TIME)
+        draft = call(text="Call Ana on 2027-02-11 at 09:30", day="2027-02-11", time="09:30")
+        for made in some(asked, draft, write=no_writer):
+            told = made.tool_calls[0].arguments
+            assert told["day"] != "2027-02-11"
+            assert told["time"] != "09:30"
+            assert made.user_text == f"Remind me to call Ana on {told['day']} at {told['time']}."
+            assert told["text"] == f"Call Ana on {told['day']} at {told['time']}"
+
+    def test_a_name_in_it_is_another_value(self) -> None:
+        asked = request("Plan dinner with Ana", title=TEXT, guest=TEXT)
+        for made in some(asked, call(title="dinner with Ana", guest="Ana")):
+            told = made.tool_calls[0].arguments
+            assert told["guest"] in NEW
+            assert told["title"] == f"dinner with {told['guest']}"
+
+    def test_the_same_words_twice_are_one_value(self) -> None:
+        asked = request("Write to Ana", to=TEXT, name=TEXT)
+        for made in some(asked, call(to="Ana", name="Ana")):
+            told = made.tool_calls[0].arguments
+            assert told["to"] == told["name"] != "Ana"
+
+
 class TestOtherValues:
     def test_differ_from_the_users_own(self) -> None:
         asked = request("Send 5 roses to Maria", number=WHOLE, to=TEXT)

@@ -123,6 +123,21 @@ class TestNumbers:
     def test_other_numbers_are_not_it(self, text: str) -> None:
         assert status(21, text) is not STATED
 
+    @pytest.mark.parametrize(
+        ("text", "surface"),
+        [
+            ("From 2027-03-05 for 3 nights", "3"),
+            ("For 3 nights from 2027-03-05", "3"),
+            ("Three nights from 2027-03-05", "Three"),
+            ("At 3:30 for 3 hours", "3"),
+            ("From 2027-03-05", "03"),
+        ],
+    )
+    def test_a_number_of_its_own_comes_before_a_part_of_a_date(
+        self, text: str, surface: str
+    ) -> None:
+        assert ground(3, {"type": "integer"}, text).surface == surface
+
     def test_five_is_not_minus_five(self) -> None:
         assert status(5, "at -5 degrees") is UNCLEAR
 

@@ -66,7 +66,7 @@ class Analysis:
 def analyse(request: Request, draft: Sequence[ToolCall]) -> Analysis:
     """Sorts the draft's arguments into varied, kept and left out."""
     slots: list[Slot] = []
-    kept: list[Mapping[str, Any]] = []
+    kept: list[dict[str, Any]] = []
     calls: list[ToolCall] = []
     text = request.user_text
     for number, call in enumerate(draft):
@@ -86,7 +86,11 @@ def analyse(request: Request, draft: Sequence[ToolCall]) -> Analysis:
                 staying[name] = value
         kept.append(staying)
         calls.append(ToolCall(call.name, arguments))
-    return Analysis(tuple(slots), tuple(kept), tuple(calls))
+    wide = [slot for slot in slots if _holds_another(slot, slots)]
+    for slot in wide:
+        kept[slot.call][slot.name] = calls[slot.call].arguments[slot.name]
+    varied = tuple(slot for slot in slots if slot not in wide)
+    return Analysis(varied, tuple(kept), tuple(calls))
 
 
 def droppable(name: str, tool: Tool) -> bool:
@@ -144,6 +148,15 @@ def substitute(
             ),
             "substitution",
         )
+
+
+def _holds_another(slot: Slot, slots: Sequence[Slot]) -> bool:
+    """Whether a text tells other values too, `call Ana at 9:30`: with those it varies by itself."""
+    if not isinstance(slot.value, str) or slot.item is not None or _phrased(slot) is not None:
+        return False
+    words = slot.ground.surface
+    inside = (other.ground.surface for other in slots if other.ground.surface != words)
+    return any(re.search(whole(surface), words) for surface in inside if surface)
 
 
 def _slots(call: int, name: str, value: Any, schema: Schema, found: Ground) -> list[Slot]:

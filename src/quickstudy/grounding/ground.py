@@ -163,12 +163,19 @@ def _ground_number(value: int | float, schema: Schema, text: str) -> Ground:
             wanted = amounts.write(phrase, stated)
             if wanted is not None and not amounts.says(value, stated, phrase):
                 left = left.replace(phrase.surface, " … ")  # 30 is not 30 minutes in seconds
-    for numeral in numerals.find(left):
-        if numeral.plain and numerals.same(value, numeral.value):
-            return Ground(Status.STATED, numeral.surface)
+    for told in (_without_moments(left), left):  # 3 nights rather than the 03 of a date
+        for numeral in numerals.find(told):
+            if numeral.plain and numerals.same(value, numeral.value):
+                return Ground(Status.STATED, numeral.surface)
     worded = _ground_phrase(value, schema, text, [amounts])
-    told = _tells_numbers(text) or hints.number(value, text)
-    return worded or Ground(Status.UNCLEAR if told else Status.INVENTED)
+    unclear = _tells_numbers(text) or hints.number(value, text)
+    return worded or Ground(Status.UNCLEAR if unclear else Status.INVENTED)
+
+
+def _without_moments(text: str) -> str:
+    for phrase in temporal.find(text):
+        text = text.replace(phrase.surface, " … ")
+    return text
 
 
 def _tells_numbers(text: str) -> bool:
