@@ -157,6 +157,7 @@ PAPER = {
     "learning.schedule": "cosine",
     "learning.warmup": 0.03,
     "learning.stop_loss": 0,
+    "learning.keep_stated": False,
 }
 ASKED = ("method", "preset")
 

@@ -481,7 +481,12 @@ class TestFinalAnswer:
     """What the practised model says is taken only if it can be used."""
 
     def say(
-        self, model: LanguageModel, patches: pytest.MonkeyPatch, text: str, finished: bool = True
+        self,
+        model: LanguageModel,
+        patches: pytest.MonkeyPatch,
+        text: str,
+        finished: bool = True,
+        **stages: Any,
     ) -> Answer:
         """A whole cycle whose second decoding, the final answer, comes out as `text`."""
         real, calls = Improver._decode, []
@@ -494,7 +499,7 @@ class TestFinalAnswer:
             return [generation]
 
         patches.setattr(Improver, "_decode", decode)
-        answer = cycle(model)
+        answer = cycle(model, **stages)
         assert len(calls) == 2
         assert_documented(answer)
         return answer
@@ -503,10 +508,20 @@ class TestFinalAnswer:
         self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         text = '[{"name": "set_light", "arguments": {"level": 41}}]'
-        answer = self.say(model, monkeypatch, text)
+        answer = self.say(model, monkeypatch, text, learning={"keep_stated": False})
         assert answer.tool_calls == (ToolCall("set_light", {"level": 41}),)
         assert answer.episode.draft.tool_calls == (SAID,)
         assert answer.episode.practised
+
+    def test_what_it_has_lost_of_the_request_comes_back(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = '[{"name": "set_light", "arguments": {"level": 41}}]'
+        answer = self.say(model, monkeypatch, text)
+        assert answer.tool_calls == (SAID,)
+        assert answer.episode.practised
+        told = "set_light: level = 40 of the draft kept, practice had made 41 of it"
+        assert answer.episode.notes == (told,)
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -855,7 +870,8 @@ class TestRepair:
         repaired: bool,
     ) -> None:
         says(monkeypatch, self.VELVET, self.VELVET.replace("40", "41"))
-        improver = Improver(model, config(repair=repaired, **stages))
+        as_practised = {"keep_stated": False}
+        improver = Improver(model, config(repair=repaired, learning=as_practised, **stages))
         answer = improver.answer(ASK, [OPTIONAL])
         assert_documented(answer)
         assert answer.episode.practised == practised, answer.episode.fallback
@@ -871,11 +887,17 @@ class TestRepair:
     def test_that_fails_costs_neither_answer_nor_practice(
         self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(improve.repair, "ground_all", _failing(lambda *_: {}, 1, Fault))
+        def broken(*_: object) -> None:
+            raise Fault("broken")
+
+        monkeypatch.setattr(improve.repair, "ground_all", broken)
         answer = cycle(model, repair=True)
         assert answer.tool_calls == (SAID,)
         assert (answer.episode.practised, answer.episode.fallback) == (True, None)
-        assert answer.episode.notes == ("repair failed: Fault: broken",)
+        assert answer.episode.notes == (
+            "keeping what the draft states failed: Fault: broken",
+            "repair failed: Fault: broken",
+        )
         assert_documented(answer)
 
     def test_changes_nothing_of_how_the_answer_came_about(self, model: LanguageModel) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickstudy import toolcalls
-from quickstudy.repair import coerced, repair
+from quickstudy.repair import coerced, keep_stated, repair
 from quickstudy.types import Reply, Request, ToolCall
 
 TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
@@ -318,3 +318,86 @@ def test_whatever_the_model_wrote(
     assert json.dumps(dict(again.tool_calls[0].arguments)) == json.dumps(dict(after.arguments))
     assert more_changes == ()
     assert not any(isinstance(v, float) and not math.isfinite(v) for v in after.arguments.values())
+
+
+class TestKeepStated:
+    """What the draft copied from the request and practice has lost comes back; nothing else."""
+
+    SAID = "The market for shoes in China in euros (EUR), with 39.3 and Italy"
+    TOOL: ClassVar[dict[str, Any]] = {
+        "name": "look",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "country": TEXT,
+                "currency": TEXT,
+                "of": TEXT,
+                "height": {"type": "number"},
+            },
+        },
+    }
+
+    def kept(
+        self, draft: dict[str, Any], practised: dict[str, Any], names: str = "look look"
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        drafted, made = names.split()
+        request = Request.parse(self.SAID, [self.TOOL, {**self.TOOL, "name": "other"}])
+        replies = [
+            Reply("", (ToolCall(name, arguments),))
+            for name, arguments in ((made, practised), (drafted, draft))
+        ]
+        reply, changes = keep_stated(*replies, request)
+        (call,) = reply.tool_calls
+        assert call.name == made
+        return dict(call.arguments), changes
+
+    def test_a_value_of_the_practice_is_put_right(self) -> None:
+        """The draft had EUR; USD is from a practice example."""
+        found, changes = self.kept(
+            {"country": "China", "currency": "EUR"}, {"country": "China", "currency": "USD"}
+        )
+        assert found == {"country": "China", "currency": "EUR"}
+        assert changes == (
+            'look: currency = "EUR" of the draft kept, practice had made "USD" of it',
+        )
+
+    def test_what_is_missing_comes_back(self) -> None:
+        found, changes = self.kept({"country": "Italy", "height": 39.3}, {"country": "Italy"})
+        assert found == {"country": "Italy", "height": 39.3}
+        assert changes == (
+            "look: height = 39.3 of the draft kept, practice had made nothing of it",
+        )
+
+    @pytest.mark.parametrize(
+        ("draft", "practised", "why"),
+        [
+            ({"country": "Italy"}, {"country": "China"}, "another value of the request"),
+            ({"country": "Peru"}, {}, "the draft had invented it"),
+            ({"currency": "Euro"}, {"currency": "EUR"}, "not copied letter by letter"),
+            ({"of": "China", "country": "China"}, {"country": "China"}, "told elsewhere"),
+            ({"of": "shoes"}, {"of": "shoes", "currency": "USD"}, "nothing is lost"),
+        ],
+    )
+    def test_what_practice_may_change(
+        self, draft: dict[str, Any], practised: dict[str, Any], why: str
+    ) -> None:
+        assert self.kept(draft, practised) == (practised, ()), why
+
+    def test_another_tool_is_another_call(self) -> None:
+        practised = {"country": "China"}
+        assert self.kept({"currency": "EUR"}, practised, "look other") == (practised, ())
+        assert self.kept({"currency": "EUR"}, practised, "look look")[1]
+
+    def test_replies_with_other_numbers_of_calls_are_left(self) -> None:
+        request = Request.parse(self.SAID, [self.TOOL])
+        call = ToolCall("look", {"currency": "EUR"})
+        for practised in (Reply("words", ()), Reply("", (call, ToolCall("look", {})))):
+            assert keep_stated(practised, Reply("", (call,)), request) == (practised, ())
+
+    def test_what_would_be_invalid_is_left(self) -> None:
+        """The draft's own value was not valid."""
+        tool = {"name": "look", "parameters": {"type": "object", "properties": {"height": TEXT}}}
+        request = Request.parse(self.SAID, [tool])
+        practised = Reply("", (ToolCall("look", {}),))
+        draft = Reply("", (ToolCall("look", {"height": 39.3}),))
+        assert keep_stated(practised, draft, request) == (practised, ())

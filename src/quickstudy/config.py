@@ -250,6 +250,11 @@ class LearningConfig(Stage):
     stop_loss: float = Field(
         0.06, ge=0, description="nats a token; an epoch with no loss above it is the last one"
     )
+    keep_stated: bool = Field(
+        True,
+        description="put back what the draft copied from the request where the practised answer has"
+        " lost it",
+    )
 
 
 class KeyConfig(Stage):
@@ -345,6 +350,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "schedule": "cosine",
             "warmup": 0.03,
             "stop_loss": 0,
+            "keep_stated": False,
         },
     },
 }

@@ -348,12 +348,13 @@ class Improver:
         changes: tuple[str, ...] = ()
         if request.tools and self.config.decoding.constrained and case.draft.grammar is None:
             case.synthesis.notes.append("decoded without constraint: the tools make no grammar")
+        if case.practised and self.config.learning.keep_stated:
+            with _harmless(case, "keeping what the draft states"):
+                final, kept = repair.keep_stated(final, case.draft.reply, request)
+                case.synthesis.notes += kept
         if self.config.repair:
-            try:
+            with _harmless(case, "repair"):
                 final, changes = repair.repair(final, request)
-            except Exception as error:  # it costs the repair, not the answer
-                log.exception("request %s: repair failed; the answer stays as it is", request.id)
-                case.synthesis.notes.append(f"repair failed: {type(error).__name__}: {error}")
         episode = Episode(
             method=self.config.method,
             certainty=case.certainty.value if case.certainty else None,
@@ -437,6 +438,17 @@ def _safely(cases: Sequence[Case], stage: str) -> Iterator[None]:
         if reason:
             case.fallback = case.fallback or reason
             case.final, case.practised = case.draft.reply, False
+
+
+@contextmanager
+def _harmless(case: Case, rule: str) -> Iterator[None]:
+    """A fault in a rule costs what the rule would do, not the answer."""
+    try:
+        yield
+    except Exception as error:
+        told = case.draft.context.request.id
+        log.exception("request %s: %s failed; the answer stays as it is", told, rule)
+        case.synthesis.notes.append(f"{rule} failed: {type(error).__name__}: {error}")
 
 
 def _first(cases: Sequence[Case]) -> Deadline:

@@ -1,9 +1,9 @@
 """The verifier's rules applied to an answer: what can be put right without learning anything.
 
-Unknown arguments go; arguments that the schema does not mark as required go if their value is
-clearly invented (`ground.Status.INVENTED`) and nobody else in the conversation stated it;
-values are brought to the schema's type. It is free, so it is also what learning has to beat. No
-model.
+`repair`: unknown arguments go; arguments that the schema does not mark as required go if their
+value is clearly invented (`ground.Status.INVENTED`) and nobody else in the conversation stated it;
+values are brought to the schema's type. It is free, so it is also what learning has to beat.
+`keep_stated` holds a practised answer against the draft. No model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from quickstudy import toolcalls
 from quickstudy.augmentation.substitution import droppable
-from quickstudy.grounding.ground import Status, ground, ground_all
+from quickstudy.grounding.ground import Status, ground, ground_all, surfaces
 from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
 
 _COMPOSED = ("$ref", "allOf", "anyOf", "oneOf")  # may name arguments elsewhere
@@ -42,6 +42,48 @@ def repair(reply: Reply, request: Request) -> tuple[Reply, tuple[str, ...]]:
         calls.append(mended)
         changes += told
     return replace(reply, tool_calls=tuple(calls)), tuple(changes)
+
+
+def keep_stated(practised: Reply, draft: Reply, request: Request) -> tuple[Reply, tuple[str, ...]]:
+    """The practised reply with what the draft had copied from the request and practice has lost.
+
+    Practice teaches with other values, and now and then one of them gets into the answer, or an
+    argument goes missing. Where both replies make the same calls, an argument that the draft took
+    from the request's words comes back if the practised one is absent or stands nowhere in the
+    request, unless another argument has those words now. Each change is told as one sentence.
+    """
+    names = [[call.name for call in reply.tool_calls] for reply in (practised, draft)]
+    if names[0] != names[1]:
+        return practised, ()
+    calls: list[ToolCall] = []
+    changes: list[str] = []
+    for call, drafted in zip(practised.tool_calls, draft.tool_calls, strict=True):
+        tool = request.tool(call.name)
+        kept, told = _kept(call, drafted, tool, request) if tool else (call, [])
+        if told and toolcalls.problem(kept, request.tools) is not None:
+            kept, told = call, []
+        calls.append(kept)
+        changes += told
+    return replace(practised, tool_calls=tuple(calls)), tuple(changes)
+
+
+def _kept(
+    call: ToolCall, drafted: ToolCall, tool: Tool, request: Request
+) -> tuple[ToolCall, list[str]]:
+    text, arguments, changes = request.user_text, dict(call.arguments), list[str]()
+    before = ground_all(drafted.arguments, tool.properties, text)
+    after = ground_all(call.arguments, tool.properties, text)
+    for name, value in drafted.arguments.items():
+        stands = name in after and after[name].status in (Status.STATED, Status.REWORDED)
+        if before[name].status is not Status.STATED or stands:
+            continue
+        if surfaces([before[name]]) & surfaces(of for at, of in after.items() if at != name):
+            continue
+        spot = f"{call.name}: {name} = {json.dumps(value, ensure_ascii=False)}"
+        lost = json.dumps(arguments[name], ensure_ascii=False) if name in arguments else "nothing"
+        changes.append(f"{spot} of the draft kept, practice had made {lost} of it")
+        arguments[name] = value
+    return ToolCall(call.name, arguments), changes
 
 
 def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[str]]:
