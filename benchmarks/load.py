@@ -9,7 +9,8 @@ of weights, and locust (`load_user.py`) in a process of its own. Rows are writte
      "per_second": 3.0, "tokens_per_second": 70.1, "p50": 4.1, "p95": 9.9, "p99": 11.0,
      "first_p50": 0.8, "queued_p50": 0.01, ...}      seconds; from the client, but for `queued`
 
-and what the rounds come to, as medians with the least and the most, to `summary.json`.
+and what the rounds come to, as medians with the least and the most, to `summary.json`. A folder
+that holds rows is added to only with --more, say to run other traffic for a longer time.
 
 Traffic: `base` (NAME:base, plain chat, streamed; the one that transformers serve gets as well, in
 turn, cell by cell), `sure` (judged, never practised), `unsure` (always practised), `mixed` (one in
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import socket
 import statistics
@@ -49,7 +51,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each server")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("results/server"))
+    parser.add_argument("--more", action="store_true", help="add to the rows that lie in --out")
     arguments = parser.parse_args()
+    if (arguments.out / "load.jsonl").exists() and not arguments.more:
+        parser.error(f"{arguments.out} holds rows: name another --out, or pass --more")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
@@ -69,7 +74,7 @@ def main() -> None:
                                 continue
                             cell = {"server": server, "traffic": traffic, "clients": clients}
                             cell |= {"model": arguments.model, "dtype": dtype, "round": round_}
-                            cell |= {"threads": arguments.threads}
+                            cell |= {"threads": arguments.threads, "lasted": arguments.seconds}
                             for row in measure(host, models[server], cell, arguments.seconds):
                                 rows.write(json.dumps(row) + "\n")
                                 rows.flush()
@@ -154,22 +159,29 @@ def summarize(out: Path) -> None:
         cell: dict[str, Any] = {"model": model, "traffic": traffic, "kind": kind}
         cell |= {"clients": clients, "server": server, "rounds": len(rows)}
         for count in ("requests", "failures", "practised"):
-            if count in rows[0]:
-                cell[count] = sum(row[count] for row in rows)
+            if any(count in row for row in rows):
+                cell[count] = sum(row.get(count, 0) for row in rows)
         for name in rows[0]:
             if name.endswith(("per_second", "p50", "p95", "p99")):
-                cell[name] = spread([row[name] for row in rows])
-        theirs = cells.get((model, traffic, kind, clients, "transformers"))
+                cell[name] = spread([row.get(name) for row in rows])
+        theirs = cells.get((model, traffic, kind, clients, "transformers"), [])
         if server == "quickstudy" and theirs:  # a round's cells were taken one after the other
-            pairs = zip(rows, theirs, strict=False)
-            ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs]
+            rates = {row["round"]: row["tokens_per_second"] for row in theirs}
+            ratios = [
+                row["tokens_per_second"] / rates[row["round"]]
+                for row in rows
+                if rates.get(row["round"])
+            ]
             cell["tokens_per_second_over_transformers"] = spread(ratios)
         told.append(cell)
-    (out / "summary.json").write_text(json.dumps({"cells": told}, indent=1) + "\n")
+    (out / "summary.json").write_text(json.dumps({"cells": told}, indent=1, allow_nan=False) + "\n")
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
+def spread(values: list[float | None]) -> dict[str, float] | None:
+    """Of the values there are: a cell without one good answer has none."""
+    ordered = sorted(value for value in values if value is not None and not math.isnan(value))
+    if not ordered:
+        return None
     found = {"median": statistics.median(ordered), "least": ordered[0], "most": ordered[-1]}
     return {name: round(value, 4) for name, value in found.items()}
 

@@ -366,7 +366,7 @@ class TestOrders:
         said = DECODER.decode_orders(self.orders(*[Deadline.after(0)] * 3))
         assert all(isinstance(one, BudgetSpent) for one in said)
 
-    @settings(max_examples=25)
+    @settings(max_examples=25, deadline=None)
     @given(st.permutations(range(3)), st.tuples(*[st.integers(0, 30)] * 2), st.booleans())
     def test_who_comes_late_is_answered_as_alone(
         self, order: Sequence[int], after: tuple[int, int], long: bool

@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from quickstudy import catalog, files, reader, terminal
+from quickstudy import catalog, files, openmp, reader, terminal
 from quickstudy.config import Config, settings
 from quickstudy.errors import ConfigError, QuickstudyError, RequestError
 
@@ -484,6 +484,7 @@ def show_data(
 
 def main() -> None:
     """Runs the command; an error of ours is one clear line and exit status 2, Ctrl-C is 130."""
+    openmp.wait_briefly()
     warnings.showwarning = lambda message, *_, **__: err.print(
         f"warning: {message}", style="yellow", markup=False
     )

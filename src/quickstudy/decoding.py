@@ -107,8 +107,8 @@ class Generation:
         return sum(choice.log_prob for choice in self.choices)
 
 
-Said = list[Generation] | PracticeFailed  # what came of an order
-Told = Callable[[Said | Exception], None]
+Said = list[Generation] | Exception  # what came of an order
+Tell = Callable[[Said], None]
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ class Order:
     temperature: float = 0.0
     generator: torch.Generator | None = None
     stop: str | None = None
-    ended: Told | None = None
+    ended: Tell | None = None
 
 
-# Given how many rows run and how many places of cache each has: who joins them, if anybody does
+# Who joins, if anybody does, so many running rows, each of at most so many places of cache
 Join = Callable[[int, int], Order | None]
 
 
@@ -205,12 +205,12 @@ class _Row:
     choices: list[Choice] = field(default_factory=list)
     done: bool = False
     finished: bool = False
-    failure: PracticeFailed | None = None
+    failure: Exception | None = None
 
 
 @dataclass
-class _Told:
-    """An order and its rows."""
+class _Rows:
+    """The rows of an order."""
 
     order: Order
     rows: list[_Row]
@@ -223,7 +223,7 @@ class _Batch:
     `seen` is (rows, cached) bool, which places are real; None: all are.
     """
 
-    told: list[_Told]
+    orders: list[_Rows]
     rows: list[_Row]
     cache: DynamicCache
     seen: Tensor | None
@@ -315,7 +315,7 @@ class Decoder:
             prefix = [prefix or self.model.empty_prefix()] * len(asks)
         order = Order(prefix, asks, max_new_tokens, deadline, temperature, generator, stop)
         (said,) = self.decode_orders([order])
-        if isinstance(said, PracticeFailed):
+        if isinstance(said, Exception):
             raise said
         return said
 
@@ -323,23 +323,24 @@ class Decoder:
     def decode_orders(self, orders: Sequence[Order], join: Join | None = None) -> list[Said]:
         """Decodes the rows of all orders as one batch, each as it would be alone.
 
-        An order whose deadline passes gets the failure in place of its rows, and its rows end.
+        An order whose deadline passes, or one of whose rows meets a fault of its own, gets the
+        failure in place of its rows, and its rows end.
 
         Args:
-            join: asked between passes for orders that come late; only without an adapter. What
-                comes of them, be it a fault, is told by their `ended` alone.
+            join: asked after each pass for an order that comes late; only without an adapter. What
+                comes of it, be it a fault, is told by its `ended` alone.
         """
         token = remaining.set(None)
         try:
             batch = self._begin(orders)
-            listening = [told for told in batch.told if told.order.ended]
+            listening = [each for each in batch.orders if each.order.ended]
             while _goes_on(batch):
                 _drop_ended(batch, self.model.device)
                 self._pass(batch)
-                listening = [told for told in listening if not self._tell(told)]
+                listening = [each for each in listening if not self._tell(each)]
                 if join is not None and not adapted.get():
                     listening += self._let_join(batch, join)
-            return [self._said(told.rows) for told in batch.told]
+            return [self._said(each.rows) for each in batch.orders]
         finally:
             remaining.reset(token)
 
@@ -347,34 +348,40 @@ class Decoder:
         begin = start([prefix for order in orders for prefix in order.prefixes])
         cache, seen = begin.fork(), begin.seen
         del begin  # its keys are those of all rows, and soon they are in the cache again
-        told = [_Told(order, [self._start(order, ask) for ask in order.asks]) for order in orders]
-        return _Batch(told, [row for each in told for row in each.rows], cache, seen)
+        each = [_Rows(order, [self._start(order, ask) for ask in order.asks]) for order in orders]
+        return _Batch(each, [row for some in each for row in some.rows], cache, seen)
 
-    def _let_join(self, batch: _Batch, join: Join) -> list[_Told]:
-        """Takes in those that come late, after a first pass of their own; who is not yet told."""
-        joined = []
-        while running := [row for row in batch.rows if not row.done]:
-            order = join(len(running), batch.cache.get_seq_length())
-            if order is None:
-                break
-            try:
-                fresh = self._begin([order])
-                if _goes_on(fresh):
-                    self._pass(fresh)
-            except Exception as fault:  # theirs alone: the others go on
-                if order.ended:
-                    order.ended(fault)
-                continue
-            if not self._tell(fresh.told[0]):
-                joined += fresh.told
-                _merge(batch, fresh)
-        return joined
+    def _let_join(self, batch: _Batch, join: Join) -> list[_Rows]:
+        """Takes in one that comes late, after a first pass of its own; one, so that all go on.
 
-    def _tell(self, told: _Told) -> bool:
+        Returns:
+            It, if it has not been told of its end already.
+        """
+        running = [row for row in batch.rows if not row.done]
+        if not running:
+            return []
+        left = max(row.order.max_new_tokens - len(row.ids) for row in running)
+        order = join(len(running), batch.cache.get_seq_length() + max(0, left))
+        if order is None:
+            return []
+        try:
+            fresh = self._begin([order])
+            if _goes_on(fresh):
+                self._pass(fresh)
+        except Exception as fault:  # its own: the others go on
+            if order.ended:
+                order.ended(fault)
+            return []
+        if self._tell(fresh.orders[0]):
+            return []
+        _merge(batch, fresh)
+        return fresh.orders
+
+    def _tell(self, each: _Rows) -> bool:
         """Whether all rows have ended, which is told then."""
-        ended = all(row.done for row in told.rows)
-        if ended and told.order.ended:
-            told.order.ended(self._said(told.rows))
+        ended = all(row.done for row in each.rows)
+        if ended and each.order.ended:
+            each.order.ended(self._said(each.rows))
         return ended
 
     def _said(self, rows: Sequence[_Row]) -> Said:
@@ -395,9 +402,12 @@ class Decoder:
         for row, scores in zip(rows, logits, strict=True):
             row.feed, confirmed = [], 0
             if not row.done:
-                confirmed = self._confirm(row, scores[longest - len(row.guess) :])
-                if row.listener is not None and row.listener(row.ids):
-                    row.done = row.finished = True
+                try:
+                    confirmed = self._confirm(row, scores[longest - len(row.guess) :])
+                    if row.listener is not None and row.listener(row.ids):
+                        row.done = row.finished = True
+                except Exception as fault:  # of its grammar or listener: the others go on
+                    row.done, row.failure = True, fault
             wrong.append(len(row.guess) - confirmed)
         batch.seen = _forget(batch.cache, seen, wrong, running)
 

@@ -31,6 +31,7 @@ from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 
 log = logging.getLogger(__name__)
+UNCONSTRAINED = "decoded without constraint: the tools make no grammar"
 
 
 @dataclass(frozen=True)
@@ -347,7 +348,7 @@ class Improver:
         request, final = case.draft.context.request, case.final
         changes: tuple[str, ...] = ()
         if request.tools and self.config.decoding.constrained and case.draft.grammar is None:
-            case.synthesis.notes.append("decoded without constraint: the tools make no grammar")
+            case.synthesis.notes.append(UNCONSTRAINED)
         if case.practised and self.config.learning.keep_stated:
             with _harmless(case, "keeping what the draft states"):
                 final, kept = repair.keep_stated(final, case.draft.reply, request)

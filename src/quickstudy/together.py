@@ -8,9 +8,11 @@ stopped, what they want to decode is decoded together.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from llguidance import LLTokenizer
 
@@ -48,42 +50,61 @@ def side_by_side(decoder: Decoder, works: Sequence[Work]) -> None:
         runner.ended.result()
 
 
-def decoded(
-    decoder: Decoder, orders: Sequence[Order], join: Join | None = None
-) -> list[Said | Exception]:
+def decoded(decoder: Decoder, orders: Sequence[Order], join: Join | None = None) -> list[Said]:
     """What comes of each order, or the fault of it; `join` as in `Decoder.decode_orders`."""
-    late: list[Order] = []
+    said: dict[int, Said] = {}
+    late: dict[int, Order] = {}  # not told yet
+    numbers = itertools.count(len(orders))
 
-    def noted(rows: int, places: int) -> Order | None:
+    def noting(number: int, order: Order) -> Order:
+        def ended(outcome: Said) -> None:
+            if late.pop(number, None) is None:
+                said[number] = outcome
+            if order.ended:
+                order.ended(outcome)
+
+        return replace(order, ended=ended)
+
+    def joined(rows: int, places: int) -> Order | None:
         order = join(rows, places) if join else None
-        late.extend([order] if order else [])
-        return order
+        if order is None:
+            return None
+        number = next(numbers)
+        late[number] = order
+        return noting(number, order)
 
+    noted = [noting(number, order) for number, order in enumerate(orders)]
+    drawn = [order.generator.get_state() if order.generator else None for order in orders]
     try:
-        return [*decoder.decode_orders(orders, noted if join else None)]
+        return decoder.decode_orders(noted, joined if join else None)
     except Exception as error:
-        fault = error
-    # one order's fault must not cost the others theirs
-    for order in late:
-        told = _decoded_alone(decoder, order, fault)
+        fault = error.with_traceback(None)  # which would keep the batch's cache
+    # a fault of the batch must cost nobody the answer: those not told yet are decoded alone
+    for order in list(late.values()):
+        outcome = _decoded_alone(decoder, order, fault)
         if order.ended:
-            order.ended(told)
+            order.ended(outcome)
     if len(orders) == 1 and not late:
-        return [fault]
-    return [_decoded_alone(decoder, order, fault) for order in orders]
+        return [said.get(0, fault)]
+    for number, (order, state) in enumerate(zip(orders, drawn, strict=True)):
+        if number not in said:
+            if order.generator is not None and state is not None:
+                order.generator.set_state(state)
+            said[number] = _decoded_alone(decoder, order, fault)
+    return [said[number] for number in range(len(orders))]
 
 
-def _decoded_alone(decoder: Decoder, order: Order, fault: Exception) -> Said | Exception:
+def _decoded_alone(decoder: Decoder, order: Order, fault: Exception) -> Said:
     """What comes of an order after a fault among others; no listener may hear words twice."""
     if any(ask.listener for ask in order.asks):
         return fault
     try:
-        return decoder.decode_orders([order])[0]
+        return decoder.decode_orders([replace(order, ended=None)])[0]
     except Exception as error:
         return error
 
 
-def raised(said: Sequence[Said | Exception]) -> list[Said]:
+def raised(said: Sequence[Said]) -> list[Said]:
     """What was decoded; raises the first fault that is no outcome."""
     told: list[Said] = []
     for one in said:
@@ -114,7 +135,7 @@ class _Runner(Through):
     def __init__(self, decoder: Decoder, work: Work) -> None:
         super().__init__(decoder)
         self.orders: Sequence[Order] = ()
-        self.said: list[Said | Exception] = []
+        self.said: list[Said] = []
         self.ended: Future[None] = Future()
         self._abandoned = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)

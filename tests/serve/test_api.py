@@ -118,6 +118,15 @@ class TestCompletions:
         assert told["choices"][0]["message"]["content"] == GREETED[:7].strip()
         assert told["usage"]["completion_tokens"] == 7
 
+    @pytest.mark.parametrize("model", ["tiny", "tiny:base"])
+    @pytest.mark.parametrize("most", [1, 9, 20])
+    def test_a_call_that_is_cut_off_is_not_told(self, post: Post, model: str, most: int) -> None:
+        sent = {"messages": LIGHT, "tools": TOOLS, "max_tokens": most}
+        (choice,) = post(model=model, quickstudy={"threshold": 0}, **sent).json()["choices"]
+        assert choice["finish_reason"] == "length"
+        assert not choice["message"]["content"]
+        assert "tool_calls" not in choice["message"]
+
     @pytest.mark.parametrize("stream", [False, True])
     @pytest.mark.parametrize("model", ["tiny", "tiny:base"])
     def test_stop(self, post: Post, model: str, stream: bool) -> None:
@@ -187,6 +196,8 @@ class TestCompletions:
         for model in ("tiny", "tiny:base"):
             told = post(model=model, tools=tools, tool_choice="required", max_tokens=5)
             assert error(told, 400)["param"] == "tool_choice"
+            (note,) = post(model=model, tools=tools, max_tokens=5).json()["quickstudy"]["notes"]
+            assert note.startswith("decoded without constraint")
 
 
 def whole(chunks: list[Any]) -> dict[str, Any]:
@@ -265,6 +276,20 @@ class TestErrors:
     def test_no_json(self, http: httpx2.Client, body: bytes) -> None:
         headers = {"content-type": "application/json"}
         error(http.post("/v1/chat/completions", content=body, headers=headers), 400)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "param"),
+        [
+            ("stop", [""], "stop"),
+            ("stop", ["a"] * 17, "stop"),
+            ("messages", [{"role": "user", "content": [{"type": "image_url"}]}], "content"),
+        ],
+    )
+    def test_a_wrong_field_is_named_as_it_is_spelt(
+        self, post: Post, field: str, value: Any, param: str
+    ) -> None:
+        told = error(post(**{"messages": HI, field: value}), 400)
+        assert re.fullmatch(rf"(messages\.0\.)?{param}(\.\d+(\.type)?)?", told["param"]), told
 
     def test_only_json(self, http: httpx2.Client) -> None:
         """A page in a browser may send text to any address, JSON it may not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from quickstudy import cli
 from quickstudy.errors import ConfigError
 from quickstudy.model import LanguageModel
+from quickstudy.serve import server
 from quickstudy.serve.keys import sha256
 
 KEY = "qs-test-key"
@@ -48,7 +50,7 @@ class Process:
         until = time.monotonic() + 60
         while time.monotonic() < until and self.process.poll() is None:
             for line in list(self.lines):
-                if found := re.search(r"running on (http://[\d.:]+)", line["event"]):
+                if found := re.search(r"^serving .* at (http://[\d.:]+)/v1", line["event"]):
                     return found[1]
             time.sleep(0.02)
         raise AssertionError(self.lines)
@@ -134,3 +136,11 @@ class TestCommand:
     def test_a_wrong_setting_starts_nothing(self, arguments: tuple[str, ...]) -> None:
         done = CliRunner().invoke(cli.app, ["serve", *arguments])
         assert isinstance(done.exception, ConfigError)
+
+
+def test_an_address_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"cannot listen at 127.0.0.1:{port}: .*--port"):
+            server._bound("127.0.0.1", port)
+    server._bound("127.0.0.1", port).close()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from conftest import tiny_model
 
-from quickstudy.decoding import Ask, Decoder, Generation, Join, Order
+from quickstudy.decoding import Ask, Decoder, Generation, Join, Listener, Order
 from quickstudy.model import Prefix
 from quickstudy.serve import table
 from quickstudy.serve.scheduler import Cancelled, Job, Scheduler, Task, Turn
@@ -30,6 +32,9 @@ class Noting(Decoder):
         super().__init__(MODEL)
         self.batches: list[list[str]] = []
         self.late: list[str] = []
+        self.joined: list[int] = []  # after which pass
+        self.most = 0  # places of cache in use
+        self.panic: BaseException | None = None
         self.go, self.inside = threading.Event(), threading.Event()
         self.go.set()
 
@@ -38,12 +43,25 @@ class Noting(Decoder):
         self.inside.set()
         assert self.go.wait(5)
 
+        passes = 0
+        panic, self.panic = self.panic, None
+        if panic:
+            raise panic
+
         def noted(rows: int, places: int) -> Order | None:
+            nonlocal passes
+            passes += 1
             order = join(rows, places) if join else None
-            self.late += turns(order) if order else []
+            if order:
+                self.late += turns(order)
+                self.joined.append(passes)
             return order
 
         return super().decode_orders(orders, noted)
+
+    def _pass(self, batch: Any) -> None:
+        super()._pass(batch)
+        self.most = max(self.most, batch.seen.numel())
 
 
 class Hall:
@@ -69,8 +87,9 @@ class Hall:
         ids: Sequence[int] | None = None,
         most: int = 12,
         prefix: Prefix | None = None,
+        listener: Listener | None = None,
     ) -> Task[list[Generation]]:
-        asks = [Ask(ids or MODEL.encode(text)) for text in texts]
+        asks = [Ask(ids or MODEL.encode(text), listener=listener) for text in texts]
 
         def work(job: Job) -> list[Generation]:
             return self.table.seat(job).decode(
@@ -153,7 +172,7 @@ def test_the_next_one_is_not_passed_by_smaller_ones() -> None:
     ],
 )
 def test_rows_are_counted(together: int, batches: list[list[str]]) -> None:
-    """A request of many rows is never parted; a smaller one may go before it."""
+    """A request of many rows is never parted."""
     hall = Hall(together)
     tasks = [hall.ask("a"), hall.ask("b", "c"), hall.ask("d")]
     hall.open.set()
@@ -232,12 +251,92 @@ def test_who_ends_first_is_told_first() -> None:
 
 
 def test_a_batch_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short prefixes are padded to the longest."""
-    monkeypatch.setattr(table, "PLACES", 25)
+    """Short rows are padded to the longest: prefix, turn and what may be written."""
+    monkeypatch.setattr(table, "PLACES", 2 * (10 + 2 + 12) + 1)
     hall = Hall()
     lengths = (10, 4, 30, 10)
-    tasks = [hall.ask(str(n), prefix=MODEL.run(tuple(range(n)))) for n in lengths]
+    tasks = [hall.ask(f"{n:02}", prefix=MODEL.run(tuple(range(n)))) for n in lengths]
     hall.open.set()
     for task in tasks:
         task.future.result(5)
-    assert hall.decoder.batches == [["10", "4"], ["30"], ["10"]]
+    assert hall.decoder.batches[0] == ["10", "04"]
+    assert [text for b in hall.decoder.batches[1:] for text in b] + hall.decoder.late == [
+        "30",
+        "10",
+    ]
+    assert hall.decoder.most <= table.PLACES
+
+
+def test_a_flood_of_short_answers_does_not_stop_a_long_one() -> None:
+    """One joins after each pass, be it over at once."""
+    hall = Hall()
+    hall.decoder.go.clear()
+    long = hall.ask("a", most=40)
+    hall.open.set()
+    assert hall.decoder.inside.wait(5)
+    short = [hall.ask("b", most=1) for _ in range(12)]
+    until(lambda: len(hall.scheduler.baton._waiting) == len(short))
+    hall.decoder.go.set()
+    assert [told(task) for task in short] == [[alone("b", most=1)]] * 12
+    assert told(long) == [alone("a", most=40)]
+    assert hall.decoder.batches == [["a"]]
+    # each came after a pass of its own
+    assert len(set(hall.decoder.joined)) == 12
+
+
+def test_whoever_has_been_told_is_forgotten() -> None:
+    """A batch that others keep joining may last for hours."""
+    hall = Hall(together=2)
+    hall.decoder.go.clear()
+    long = hall.ask("a", most=200)
+    hall.open.set()
+    assert hall.decoder.inside.wait(5)
+    gone: list[weakref.ref[Prefix]] = []
+    hall.decoder.go.set()
+    for text in "bcde":
+        prefix = MODEL.run(tuple(MODEL.encode(text * 5)))
+        gone.append(weakref.ref(prefix))
+        hall.ask(text, most=3, prefix=prefix).future.result(5)
+        del prefix
+    gc.collect()
+    assert not long.future.done()
+    assert [one() for one in gone] == [None] * 4
+    long.job.cancel()
+    with pytest.raises(Cancelled):
+        long.future.result(5)
+
+
+def test_a_fault_in_one_row_is_its_own() -> None:
+    hall = Hall()
+
+    def broken(ids: Sequence[int]) -> bool:
+        raise ValueError("mine alone")
+
+    heard: list[int] = []
+    tasks = [
+        hall.ask("a", listener=lambda ids: heard.append(len(ids)) or False),
+        hall.ask("b", listener=broken),
+        hall.ask("c"),
+    ]
+    hall.open.set()
+    assert [told(tasks[0]), told(tasks[2])] == [[alone("a")], [alone("c")]]
+    with pytest.raises(ValueError, match="mine alone"):
+        tasks[1].future.result(5)
+    assert heard == sorted(set(heard)), "no words twice"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_panic_costs_the_batch_and_not_the_server() -> None:
+    """The grammar engine's are no Exception."""
+
+    class Panic(BaseException):
+        pass
+
+    hall = Hall(together=1)
+    hall.decoder.panic = Panic("the engine's")
+    tasks = [hall.ask("a"), hall.ask("b")]
+    hall.open.set()
+    with pytest.raises(RuntimeError, match="cut short"):
+        tasks[0].future.result(5)
+    assert told(tasks[1]) == [alone("b")]
+    assert told(hall.ask("c")) == [alone("c")]

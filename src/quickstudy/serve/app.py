@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from quickstudy.serve.keys import Keys
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.scheduler import Scheduler
 from quickstudy.serve.wire import ChatRequest
+
+_TRIED = re.compile(r"(constrained-)?str$|list\[|dict\[|literal\[")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def serve(engine: Engine) -> Served:
 def _told(error: RequestValidationError) -> ApiError:
     """The first fault of a body, named as a client spells it."""
     fault = error.errors()[0]
-    param = ".".join(str(step) for step in fault["loc"][1:]) or None
+    # where several types are allowed pydantic names those it tried as well
+    steps = [str(step) for step in fault["loc"][1:] if not _TRIED.match(str(step))]
+    param = ".".join(steps) or None
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "json_invalid":
         return ApiError(400, f"the body is no JSON: {fault['ctx']['error']}")

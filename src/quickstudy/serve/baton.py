@@ -23,7 +23,7 @@ _tickets = itertools.count()
 
 
 class Runner:
-    """One who computes; its own thread calls all but `hurry`."""
+    """One who computes. Of the baton's methods its own thread calls all but `hurry`."""
 
     def __init__(self) -> None:
         self.ticket = next(_tickets)

@@ -18,7 +18,7 @@ from typing import Any
 from quickstudy import repair, toolcalls
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Draft, Generation
-from quickstudy.improve import Improver
+from quickstudy.improve import UNCONSTRAINED, Improver
 from quickstudy.model import Context
 from quickstudy.serve.asked import Asked, Names
 from quickstudy.serve.faults import unsupported
@@ -26,10 +26,10 @@ from quickstudy.serve.replies import Cycle, Finish, Outcome, Result, TokenChance
 from quickstudy.serve.room import Room
 from quickstudy.serve.scheduler import Job, Turn
 from quickstudy.serve.table import Table
-from quickstudy.serve.words import Listener, cut
+from quickstudy.serve.words import Listener, cut, sayable
 from quickstudy.teaching.teacher import Teacher
 from quickstudy.toolcalls import Grammar, value_grammar
-from quickstudy.types import Answer, Reply, Sampling
+from quickstudy.types import Answer, Reply, Sampling, Tool
 
 Tell = Callable[[int, str], None]  # a choice's number, and the next words of it
 _DRAFTED_BY = 0.8  # of the time-out: what is not practised by then is answered with its draft
@@ -102,6 +102,7 @@ class Engine:
         config = self._configured(asked)
         request, thinking = asked.request, config.decoding.thinking
         grammar = self._check_grammar(asked, config)
+        unconstrained = request.tools and config.decoding.constrained and grammar is None
         started = time.monotonic()
         context = self.model.prefill(request, thinking)
         prefilled = time.monotonic()
@@ -140,17 +141,12 @@ class Engine:
             if config.repair:
                 reply, _ = repair.repair(reply, request)
             reply, stopped = _stopped(reply, asked.stops)
+            whole = generation.finished or stopped
+            if not whole:
+                reply = _cut_off(reply, request.tools)
             heard.finish(reply.content)
-            finish: Finish = "stop" if generation.finished or stopped else "length"
             chances = None if asked.logprobs is None else self._chances(generation, asked.logprobs)
-            outcomes.append(
-                Outcome(
-                    reply,
-                    "tool_calls" if reply.tool_calls else finish,
-                    len(generation.ids),
-                    chances,
-                )
-            )
+            outcomes.append(Outcome(reply, _finish(reply, whole), len(generation.ids), chances))
         seconds = {"prefill": prefilled - started, "draft": time.monotonic() - prefilled}
         cycle = Cycle(
             episode=str(request.id),
@@ -162,6 +158,7 @@ class Engine:
             examples=0,
             queued=job.queued,
             seconds=seconds,
+            notes=(UNCONSTRAINED,) if unconstrained else (),
         )
         return Result(tuple(outcomes), _length(context), cycle)
 
@@ -208,19 +205,19 @@ class Engine:
     def _outcome(
         self, answer: Answer, draft: Draft, stops: tuple[str, ...], config: Config
     ) -> Outcome:
+        request = draft.context.request
         reply, stopped = _stopped(Reply(answer.content, answer.tool_calls, answer.reasoning), stops)
         generation = draft.generation
         if reply == draft.reply:
             tokens, whole = len(generation.ids), generation.finished
         else:
-            written = toolcalls.write(
-                reply.tool_calls, draft.call_format or "json", draft.context.request.tools
-            )
+            written = toolcalls.write(reply.tool_calls, draft.call_format or "json", request.tools)
             text = f"{reply.content}{written if reply.tool_calls else ''}"
             tokens = len(self.model.encode(text))
             whole = tokens < config.decoding.max_new_tokens
-        finish: Finish = "stop" if whole or stopped else "length"
-        return Outcome(reply, "tool_calls" if reply.tool_calls else finish, tokens)
+        if not (whole or stopped):
+            reply = _cut_off(reply, request.tools)
+        return Outcome(reply, _finish(reply, whole or stopped), tokens)
 
     def _chances(self, generation: Generation, others: int) -> tuple[TokenChance, ...]:
         """Each token's log-probability; 0 where the grammar left no choice."""
@@ -243,6 +240,17 @@ class Engine:
 def _stopped(reply: Reply, stops: tuple[str, ...]) -> tuple[Reply, bool]:
     content, stopped = cut(reply.content, stops)
     return Reply(content, reply.tool_calls, reply.reasoning), stopped
+
+
+def _cut_off(reply: Reply, tools: tuple[Tool, ...]) -> Reply:
+    """An answer that ended at the limit, without the call that was being written."""
+    return replace(reply, content=sayable(reply.content, bool(tools)))
+
+
+def _finish(reply: Reply, whole: bool) -> Finish:
+    if not whole:
+        return "length"
+    return "tool_calls" if reply.tool_calls else "stop"
 
 
 def _other(sampling: Sampling, index: int) -> Sampling:

@@ -8,6 +8,7 @@ signal ends the grace time.
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import time
 from types import FrameType
@@ -15,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 from quickstudy.config import ServeConfig
+from quickstudy.errors import ConfigError
 from quickstudy.improve import Improver
 from quickstudy.openmp import release_team
 from quickstudy.serve.app import serve
@@ -69,7 +71,8 @@ def run(improver: Improver) -> None:
     """Serves until a signal comes.
 
     Raises:
-        ConfigError, ModelError: if the settings name a teacher that cannot be had.
+        ConfigError, ModelError: if the settings name a teacher that cannot be had, or an address
+            that is taken.
     """
     config, limits = improver.config, improver.config.serve
     named = config.teacher.model is not None and improver.teacher is None
@@ -78,6 +81,17 @@ def run(improver: Improver) -> None:
     if not limits.keys and limits.host not in ("127.0.0.1", "::1", "localhost"):
         log.warning("everybody who reaches this address may ask: there are no keys")
     server = Server(improver, teacher)
-    log.info("serving %s at http://%s:%d/v1", server.name, limits.host, limits.port)
-    release_team()  # the model was loaded in this thread, and others compute with it
-    server.run()
+    with _bound(limits.host, limits.port) as listening:
+        host, port = limits.host, listening.getsockname()[1]
+        log.info("serving %s at http://%s:%d/v1", server.name, host, port)
+        release_team()  # the model was loaded in this thread, and others compute with it
+        server.run(sockets=[listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot listen at {host}:{port}: {reason}; try another --port") from None

@@ -2,12 +2,14 @@
 
 The batch computes in a thread of its own and has its own place among those who wait for the baton
 (`baton`): behind all that came before its first answer, so that they read their prompts and come
-here too, or at once if it is full. As long as it has room it lets those who come later read their
-prompts between two passes, and takes them in. Whoever's rows have ended is told so at once.
+here too, or at once if it is full. As long as it has room it lets one who comes later read the
+prompt between two passes, and takes it in. Whoever's rows have ended is told so at once. It never
+draws a new ticket for having computed long: that would let all who wait read before its next pass.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -20,7 +22,9 @@ from quickstudy.serve.baton import Baton, Runner
 from quickstudy.serve.scheduler import Cancelled, Job
 from quickstudy.together import Through, decoded, raised
 
-# Places of key/value cache a batch, rows times the longest prefix: shorter ones are padded to it
+log = logging.getLogger(__name__)
+
+# Places of key/value cache a batch, rows times the longest row: shorter ones are padded to it
 PLACES = 1 << 15
 
 
@@ -50,7 +54,7 @@ class _Beside(Deadline):
 class _Entry:
     order: Order
     job: Job
-    done: Future[Said | Exception] = field(default_factory=Future)
+    done: Future[Said] = field(default_factory=Future)
 
     @property
     def rows(self) -> int:
@@ -58,9 +62,12 @@ class _Entry:
 
     @property
     def longest(self) -> int:
-        return max(len(prefix.ids) for prefix in self.order.prefixes)
+        """Tokens of the longest row, as long as it may become."""
+        order = self.order
+        read = (len(p.ids) + len(a.turn) for p, a in zip(order.prefixes, order.asks, strict=True))
+        return max(read) + order.max_new_tokens
 
-    def tell(self, said: Said | Exception) -> None:
+    def tell(self, said: Said) -> None:
         if not self.done.done():
             self.done.set_result(said)
 
@@ -79,20 +86,20 @@ class Table:
         """The decoder of one request, which decodes along with others."""
         return _Seat(self, job)
 
-    def decode(self, order: Order, job: Job) -> Said | Exception:
+    def decode(self, order: Order, job: Job) -> Said:
         """Decodes alone or among others; meanwhile the job has no baton.
 
         Raises:
             Cancelled: if nobody wants the answer any more.
         """
-        entry, scheduler = _Entry(order, job), job.scheduler
+        entry, baton = _Entry(order, job), job.scheduler.baton
         with self._lock:
             self._waiting.append(entry)
-            if not self._serving and self._runner is None:
-                self._runner = Runner()
-                scheduler.aside(partial(self._serve, scheduler.baton, self._runner))
-            if self._runner and self._rows() >= self.together:
-                scheduler.baton.hurry(self._runner)
+            if self._serving or self._runner:
+                self._hurry_if_full(baton)
+            else:
+                self._await_turn(baton)
+                job.scheduler.aside(partial(self._serve, baton, self._runner))
         try:
             said = job.result(entry.done)
             if job.cancelled:
@@ -106,6 +113,14 @@ class Table:
     def _rows(self) -> int:
         return sum(entry.rows for entry in self._waiting)
 
+    def _await_turn(self, baton: Baton) -> None:
+        self._runner = Runner()
+        self._hurry_if_full(baton)
+
+    def _hurry_if_full(self, baton: Baton) -> None:
+        if self._runner and self._rows() >= self.together:
+            baton.hurry(self._runner)
+
     def _serve(self, baton: Baton, runner: Runner | None) -> None:
         """Decodes batches as long as anybody waits."""
         while runner:
@@ -118,21 +133,24 @@ class Table:
                 while entry := self._next(batch):
                     batch.append(entry)
                 self._decode(batch, baton, runner)
-            finally:
-                for entry in batch:  # after whatever fault nobody may wait for ever
-                    entry.tell(RuntimeError("decoding was cut short"))
-                baton.give(runner)
-                with self._lock:  # from here on another thread may serve
-                    self._serving = False
-                    runner = self._runner = Runner() if self._waiting else None
+            except BaseException:  # the grammar engine's panics are no Exception
+                log.exception("a batch was cut short")
+            for entry in batch:  # after whatever fault nobody may wait for ever
+                entry.tell(RuntimeError("decoding was cut short"))
+            baton.give(runner)
+            with self._lock:  # from here on another thread may serve
+                self._serving = False
+                if self._waiting:
+                    self._await_turn(baton)
+                runner = self._runner
 
     def _next(self, batch: Sequence[_Entry]) -> _Entry | None:
-        """The first that waits, if there is room for it beside the batch."""
+        """The first that waits, if there is room for it beside a batch that has not begun."""
         rows = sum(entry.rows for entry in batch)
         return self._beside(rows, max((entry.longest for entry in batch), default=0))
 
     def _beside(self, rows: int, places: int) -> _Entry | None:
-        """The first that waits, if there is room for it; none before it, so it comes to be."""
+        """The first that waits, if there is room for it. Nobody passes it, else it never fits."""
         with self._lock:
             if not self._waiting:
                 return None
@@ -142,19 +160,26 @@ class Table:
             return self._waiting.pop(0) if fits or not rows else None
 
     def _decode(self, batch: list[_Entry], baton: Baton, runner: Runner) -> None:
+        """Decodes a batch and those that join it; `batch` is who has not been told yet."""
+
         def order(entry: _Entry) -> Order:
+            def ended(said: Said) -> None:
+                if entry in batch:
+                    batch.remove(entry)
+                entry.job.begun = True  # with the next line: it goes on before the next pass
+                baton.fall_behind(runner)
+                entry.tell(said)
+
             deadline = _Beside(entry.order.deadline.at, entry.job, baton, runner)
-            return replace(entry.order, deadline=deadline, ended=entry.tell)
+            return replace(entry.order, deadline=deadline, ended=ended)
 
         def join(rows: int, places: int) -> Order | None:
             baton.pause(runner)  # those that have been told go first
-            for _ in range(rows + self._rows(), self.together):
-                if not baton.invite(runner):
-                    break
+            if rows + self._rows() < self.together:
+                baton.invite(runner)
             entry = self._beside(rows, places)
             if entry is None:
                 return None
-            baton.fall_behind(runner)  # so that those in the batch go on as soon as they are told
             batch.append(entry)
             return order(entry)
 
