@@ -333,6 +333,7 @@ class TestKeepStated:
                 "currency": TEXT,
                 "of": TEXT,
                 "height": {"type": "number"},
+                "coin": {"type": "string", "description": "The currency (e.g., USD, EUR, CHF)"},
             },
         },
     }
@@ -360,6 +361,14 @@ class TestKeepStated:
         assert changes == (
             'look: currency = "EUR" of the draft kept, practice had made "USD" of it',
         )
+
+    def test_a_value_in_another_form_is_put_right(self) -> None:
+        """EUR is the code of euros; USD could mean nothing else there, but says it wrongly."""
+        found, changes = self.kept({"coin": "EUR"}, {"coin": "USD"})
+        assert found == {"coin": "EUR"}
+        assert len(changes) == 1
+        assert self.kept({"coin": "USD"}, {"coin": "CHF"}) == ({"coin": "CHF"}, ())
+        assert self.kept({"coin": "USD"}, {"coin": "EUR"}) == ({"coin": "EUR"}, ())
 
     def test_what_is_missing_comes_back(self) -> None:
         found, changes = self.kept({"country": "Italy", "height": 39.3}, {"country": "Italy"})

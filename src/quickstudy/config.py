@@ -252,7 +252,7 @@ class LearningConfig(Stage):
     )
     keep_stated: bool = Field(
         True,
-        description="put back what the draft copied from the request where the practised answer has"
+        description="put back what the draft took from the request where the practised answer has"
         " lost it",
     )
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from quickstudy import toolcalls
 from quickstudy.augmentation.substitution import droppable
-from quickstudy.grounding.ground import Status, ground, ground_all, surfaces
+from quickstudy.grounding.ground import Ground, Status, ground, ground_all, surfaces
 from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
 
 _COMPOSED = ("$ref", "allOf", "anyOf", "oneOf")  # may name arguments elsewhere
@@ -45,12 +45,13 @@ def repair(reply: Reply, request: Request) -> tuple[Reply, tuple[str, ...]]:
 
 
 def keep_stated(practised: Reply, draft: Reply, request: Request) -> tuple[Reply, tuple[str, ...]]:
-    """The practised reply with what the draft had copied from the request and practice has lost.
+    """The practised reply with what the draft had taken from the request and practice has lost.
 
     Practice teaches with other values, and now and then one of them gets into the answer, or an
     argument goes missing. Where both replies make the same calls, an argument that the draft took
-    from the request's words comes back if the practised one is absent or stands nowhere in the
-    request, unless another argument has those words now. Each change is told as one sentence.
+    from the request's words, as they are or in another form, comes back if the practised one is
+    absent or says nothing of the request, unless another argument has those words now. Each change
+    is told as one sentence.
     """
     names = [[call.name for call in reply.tool_calls] for reply in (practised, draft)]
     if names[0] != names[1]:
@@ -74,8 +75,7 @@ def _kept(
     before = ground_all(drafted.arguments, tool.properties, text)
     after = ground_all(call.arguments, tool.properties, text)
     for name, value in drafted.arguments.items():
-        stands = name in after and after[name].status in (Status.STATED, Status.REWORDED)
-        if before[name].status is not Status.STATED or stands:
+        if not _stands(before[name]) or (name in after and _stands(after[name])):
             continue
         if surfaces([before[name]]) & surfaces(of for at, of in after.items() if at != name):
             continue
@@ -84,6 +84,10 @@ def _kept(
         changes.append(f"{spot} of the draft kept, practice had made {lost} of it")
         arguments[name] = value
     return ToolCall(call.name, arguments), changes
+
+
+def _stands(found: Ground) -> bool:
+    return found.status in (Status.STATED, Status.REWORDED) and not found.guess
 
 
 def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[str]]:
