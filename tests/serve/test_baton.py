@@ -180,6 +180,29 @@ def test_an_invited_one_computes_up_to_its_next_pause(race: Race) -> None:
     assert race.join() == order
 
 
+def test_who_is_recalled_is_next_before_its_thread_comes(race: Race) -> None:
+    holder, practice, sure = held(race), Runner(), Runner()
+    practice.practising = True
+    race.run(practice, race.says("practice"))
+    race.baton.recall(sure)
+    race.baton.recall(sure)  # once is enough
+    race.baton.give(holder)
+    time.sleep(0.02)
+    assert race.order == []
+    race.run(sure, race.says("sure"))
+    assert race.join() == ["sure", "practice"]
+
+
+def test_who_has_ended_or_is_there_is_not_recalled(race: Race) -> None:
+    holder = held(race)
+    race.baton.recall(holder)
+    assert race.baton._waiting == []
+    race.baton.give(holder)
+    race.baton.recall(holder)
+    race.run(Runner(), race.says("another"))
+    assert race.join() == ["another"]
+
+
 def test_who_falls_behind_lets_those_that_have_begun_go_first(race: Race) -> None:
     holder, begun = held(race), Runner()
     begun.begun = True

@@ -144,16 +144,16 @@ def test_sure_requests_wait_for_one_step_of_practice(
     sockets = leave_alone(practising)
     until(lambda: scheduler.practising == 1)
     sure = {"model": "tiny", "messages": HI, "quickstudy": {"method": "base"}}
-    for _ in range(5):
-        (choices, *_) = said(practising, sure)
-        assert choices[0]["message"]["content"] == GREETED
-    assert scheduler.practising == 1
-    assert steps[0] > 5, "it goes on meanwhile"
-    # whoever waits as a step ends is the next to compute
-    assert waited
-    assert set(waited.values()) == {1}
+    told = [said(practising, sure)[0] for _ in range(5)]
+    still = scheduler.practising
     sockets[0].close()
     until(lambda: not scheduler.jobs)
+    assert [choices[0]["message"]["content"] for choices in told] == [GREETED] * 5
+    assert still == 1
+    assert steps[0] > 5, "it goes on meanwhile"
+    # as a step ends whoever waits is the next to compute, and no other step comes until it is told
+    assert waited
+    assert set(waited.values()) == {1}
 
 
 def test_over_the_queue_there_is_429(practising: Running) -> None:

@@ -23,11 +23,12 @@ _tickets = itertools.count()
 
 
 class Runner:
-    """One who computes. Of the baton's methods its own thread calls all but `hurry`."""
+    """One who computes. Its own thread calls the baton's methods, but for `hurry` and `recall`."""
 
     def __init__(self) -> None:
         self.ticket = next(_tickets)
         self.hurried = self.practising = self.begun = False
+        self.away = True  # neither computes nor waits, but is going to
         self.computed = 0.0  # seconds with the baton
         self.go = threading.Event()
         self.since = self.slice = 0.0
@@ -49,17 +50,29 @@ class Baton:
 
     def take(self, runner: Runner) -> None:
         """Waits for the baton."""
+        self.recall(runner)
+        self._wait(runner, None)
+
+    def recall(self, runner: Runner) -> None:
+        """Has the runner wait already now, before its thread comes and takes the baton.
+
+        So whoever hands on to it lets nobody with a worse rank go between. It does nothing where
+        the runner is not away.
+        """
         with self._lock:
+            if not runner.away:
+                return
+            runner.away = False
             if self._holder is None:
                 self._holder = runner
                 runner.go.set()
             else:
                 self._waiting.append(runner)
-        self._wait(runner, None)
 
-    def give(self, runner: Runner) -> None:
+    def give(self, runner: Runner, *, returns: bool = False) -> None:
         with self._lock:
             assert self._holder is runner
+            runner.away = returns  # whoever has ended is not recalled
             runner.go.clear()
             release_team()
             self._next()
@@ -118,7 +131,7 @@ class Baton:
     @contextmanager
     def free(self, runner: Runner) -> Iterator[None]:
         """While inside, the runner needs no baton."""
-        self.give(runner)
+        self.give(runner, returns=True)
         try:
             yield
         finally:

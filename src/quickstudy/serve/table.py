@@ -115,6 +115,7 @@ class Table:
 
     def _await_turn(self, baton: Baton) -> None:
         self._runner = Runner()
+        baton.recall(self._runner)
         self._hurry_if_full(baton)
 
     def _hurry_if_full(self, baton: Baton) -> None:
@@ -137,12 +138,13 @@ class Table:
                 log.exception("a batch was cut short")
             for entry in batch:  # after whatever fault nobody may wait for ever
                 entry.tell(RuntimeError("decoding was cut short"))
-            baton.give(runner)
+            ended = runner
             with self._lock:  # from here on another thread may serve
                 self._serving = False
                 if self._waiting:
                     self._await_turn(baton)
                 runner = self._runner
+            baton.give(ended)
 
     def _next(self, batch: Sequence[_Entry]) -> _Entry | None:
         """The first that waits, if there is room for it beside a batch that has not begun."""
@@ -166,8 +168,10 @@ class Table:
             def ended(said: Said) -> None:
                 if entry in batch:
                     batch.remove(entry)
-                entry.job.begun = True  # with the next line: it goes on before the next pass
+                # it goes on before the next pass, and practice does not come between
+                entry.job.begun = True
                 baton.fall_behind(runner)
+                baton.recall(entry.job)
                 entry.tell(said)
 
             deadline = _Beside(entry.order.deadline.at, entry.job, baton, runner)
