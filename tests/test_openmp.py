@@ -46,7 +46,7 @@ def test_where_nothing_was_computed_nothing_happens() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "10000"),
+        ({}, "30000"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "passive"}, None),
     ],

@@ -6,8 +6,8 @@ cores in all teams it waits asleep instead of awake: with two threads on two cor
 small model took 52 ms in place of 27. So a thread releases its team when it hands over; a new one
 costs some 50 microseconds.
 
-Awake it waits 3 ms or more. A tenth of a millisecond is as fast where the cores are ours alone;
-where others compute as well, waiting awake takes what they leave: 400 ms a token in place of 160.
+Awake it waits 3 ms or more. A tenth of that is as fast where the cores are ours alone; where
+others compute as well, waiting awake takes what they leave: 400 ms a token in place of 160.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 _SOFT = 1  # omp_pause_soft
-_TURNS = "10000"  # of waiting awake, about 0.1 ms
+_TURNS = "30000"  # of waiting awake, about 0.3 ms
 
 
 def wait_briefly() -> None:
