@@ -122,7 +122,9 @@ class TestCompletions:
     @pytest.mark.parametrize("most", [1, 9, 20])
     def test_a_call_that_is_cut_off_is_not_told(self, post: Post, model: str, most: int) -> None:
         sent = {"messages": LIGHT, "tools": TOOLS, "max_tokens": most}
-        (choice,) = post(model=model, quickstudy={"threshold": 0}, **sent).json()["choices"]
+        told = post(model=model, quickstudy={"threshold": 0}, **sent).json()
+        (choice,) = told["choices"]
+        assert told["usage"]["completion_tokens"] == most
         assert choice["finish_reason"] == "length"
         assert not choice["message"]["content"]
         assert "tool_calls" not in choice["message"]

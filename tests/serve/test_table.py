@@ -298,9 +298,9 @@ def test_whoever_has_been_told_is_forgotten() -> None:
         gone.append(weakref.ref(prefix))
         hall.ask(text, most=3, prefix=prefix).future.result(5)
         del prefix
-    gc.collect()
+    # the last of them leaves the batch with its next passes
+    until(lambda: gc.collect() >= 0 and all(one() is None for one in gone))
     assert not long.future.done()
-    assert [one() for one in gone] == [None] * 4
     long.job.cancel()
     with pytest.raises(Cancelled):
         long.future.result(5)

@@ -121,6 +121,7 @@ class Engine:
         ]
         hears = tell is not None or bool(asked.stops)
         room = self.model.context_length - _length(context)
+        most = min(config.decoding.max_new_tokens, room)
         generations = self.table.seat(job).decode(
             context.prefix,
             [
@@ -132,7 +133,7 @@ class Engine:
                 )
                 for index, heard in enumerate(listeners)
             ],
-            max_new_tokens=min(config.decoding.max_new_tokens, room),
+            max_new_tokens=most,
             deadline=Turn(None, job),
         )
         outcomes = []
@@ -146,7 +147,8 @@ class Engine:
                 reply = _cut_off(reply, request.tools)
             heard.finish(reply.content)
             chances = None if asked.logprobs is None else self._chances(generation, asked.logprobs)
-            outcomes.append(Outcome(reply, _finish(reply, whole), len(generation.ids), chances))
+            tokens = _told(generation, whole, most)
+            outcomes.append(Outcome(reply, _finish(reply, whole), tokens, chances))
         seconds = {"prefill": prefilled - started, "draft": time.monotonic() - prefilled}
         cycle = Cycle(
             episode=str(request.id),
@@ -209,7 +211,8 @@ class Engine:
         reply, stopped = _stopped(Reply(answer.content, answer.tool_calls, answer.reasoning), stops)
         generation = draft.generation
         if reply == draft.reply:
-            tokens, whole = len(generation.ids), generation.finished
+            whole = generation.finished
+            tokens = _told(generation, whole, config.decoding.max_new_tokens)
         else:
             written = toolcalls.write(reply.tool_calls, draft.call_format or "json", request.tools)
             text = f"{reply.content}{written if reply.tool_calls else ''}"
@@ -245,6 +248,12 @@ def _stopped(reply: Reply, stops: tuple[str, ...]) -> tuple[Reply, bool]:
 def _cut_off(reply: Reply, tools: tuple[Tool, ...]) -> Reply:
     """An answer that ended at the limit, without the call that was being written."""
     return replace(reply, content=sayable(reply.content, bool(tools)))
+
+
+def _told(generation: Generation, whole: bool, most: int) -> int:
+    """Tokens of an answer; what the grammar forced beyond the limit is not told either."""
+    tokens = len(generation.ids)
+    return tokens if whole else min(tokens, most)
 
 
 def _finish(reply: Reply, whole: bool) -> Finish:
