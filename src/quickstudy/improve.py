@@ -31,7 +31,6 @@ from quickstudy.toolcalls import CallFormat, Grammar
 from quickstudy.types import Answer, Certainty, Episode, Example, Message, Rejected, Reply, Request
 
 log = logging.getLogger(__name__)
-UNCONSTRAINED = "decoded without constraint: the tools make no grammar"
 
 
 @dataclass(frozen=True)
@@ -347,8 +346,7 @@ class Improver:
         """Last third: the answer, and how it came about."""
         request, final = case.draft.context.request, case.final
         changes: tuple[str, ...] = ()
-        if request.tools and self.config.decoding.constrained and case.draft.grammar is None:
-            case.synthesis.notes.append(UNCONSTRAINED)
+        case.synthesis.notes += unconstrained(request, self.config, case.draft.grammar)
         if case.practised and self.config.learning.keep_stated:
             with _harmless(case, "keeping what the draft states"):
                 final, kept = repair.keep_stated(final, case.draft.reply, request)
@@ -407,6 +405,13 @@ class Case:
     def reject(self, example: Example, reason: str) -> None:
         self.synthesis.rejected.append(Rejected(example, reason))
         self.synthesis.examples = [e for e in self.synthesis.examples if e is not example]
+
+
+def unconstrained(request: Request, config: Config, grammar: Grammar | None) -> list[str]:
+    """A note, where the tools should have held the answer and could not."""
+    if request.tools and config.decoding.constrained and grammar is None:
+        return ["decoded without constraint: the tools make no grammar"]
+    return []
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from waiting import until
 
 from quickstudy.serve import baton as module
 from quickstudy.serve.baton import Baton, Runner
@@ -30,18 +31,10 @@ class Race:
         self.threads.append(thread)
         thread.start()
         # it has begun, waits, or has come to its end already
-        self.until(
-            lambda: runner.go.is_set() or runner in self.baton._waiting or not thread.is_alive()
-        )
+        until(lambda: runner.go.is_set() or runner in self.baton._waiting or not thread.is_alive())
 
     def says(self, name: str) -> Callable[[], None]:
         return lambda: self.order.append(name)
-
-    def until(self, true: Callable[[], bool]) -> None:
-        end = time.monotonic() + 5
-        while not true():
-            assert time.monotonic() < end
-            time.sleep(0.001)
 
     def join(self) -> list[str]:
         for thread in self.threads:
@@ -220,7 +213,7 @@ def test_while_free_others_compute(race: Race) -> None:
     holder = held(race)
     race.run(Runner(), race.says("other"))
     with race.baton.free(holder):
-        race.until(lambda: race.order == ["other"])
+        until(lambda: race.order == ["other"])
     race.baton.give(holder)
     race.join()
 

@@ -6,15 +6,16 @@ import json
 import random
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 import torch
+import waiting
 from serving import ASK, GREETED, GREETING, TOOLS, Running
 
 from quickstudy.model import LanguageModel
@@ -97,11 +98,7 @@ def practising(start: Callable[..., Running]) -> Running:
     )
 
 
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
+until = partial(waiting.until, seconds=10)
 
 
 def leave_alone(server: Running, count: int = 1, **more: Any) -> list[socket.socket]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import until
 
 from quickstudy.errors import BudgetSpent
 from quickstudy.serve.room import Room
@@ -52,13 +53,6 @@ class Bench:
         task = self.scheduler.submit(work, purse)
         until(lambda: task.job.practising)
         return task
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import pytest
+from waiting import until
 
 from quickstudy.errors import BudgetSpent, PracticeFailed
 from quickstudy.serve.scheduler import (
@@ -23,13 +24,6 @@ from quickstudy.serve.scheduler import (
 @pytest.fixture
 def scheduler() -> Scheduler:
     return Scheduler(places=3, practice_places=1)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def steps(stop: threading.Event, practise: bool = False) -> Callable[[Job], str]:

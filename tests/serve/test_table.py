@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from conftest import tiny_model
+from waiting import until
 
 from quickstudy.decoding import Ask, Decoder, Generation, Join, Listener, Order
 from quickstudy.model import Prefix
@@ -100,13 +100,6 @@ class Hall:
         task = self.scheduler.submit(work)
         until(lambda: self.open.is_set() or len(self.scheduler.baton._waiting) > before)
         return task
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def alone(text: str, most: int = 12) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 from quickstudy import repair, toolcalls
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Draft, Generation
-from quickstudy.improve import UNCONSTRAINED, Improver
+from quickstudy.improve import Improver, unconstrained
 from quickstudy.model import Context
 from quickstudy.serve.asked import Asked, Names
 from quickstudy.serve.faults import unsupported
@@ -102,7 +102,6 @@ class Engine:
         config = self._configured(asked)
         request, thinking = asked.request, config.decoding.thinking
         grammar = self._check_grammar(asked, config)
-        unconstrained = request.tools and config.decoding.constrained and grammar is None
         started = time.monotonic()
         context = self.model.prefill(request, thinking)
         prefilled = time.monotonic()
@@ -160,7 +159,7 @@ class Engine:
             examples=0,
             queued=job.queued,
             seconds=seconds,
-            notes=(UNCONSTRAINED,) if unconstrained else (),
+            notes=tuple(unconstrained(request, config, grammar)),
         )
         return Result(tuple(outcomes), _length(context), cycle)
 
