@@ -1,6 +1,6 @@
 """Load on a running server: throughput and latencies by traffic and number of clients.
 
-    python benchmarks/load.py --model smollm2 --out results/server
+    python benchmarks/load.py --model smollm2 --out runs/load
 
 Starts `quickstudy serve` (and, with --beside, `transformers serve`) with one and the same folder
 of weights, and locust (`load_user.py`) in a process of its own. Rows are written as they come:
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="the whole table so often")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each server")
     parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--out", type=Path, default=Path("results/server"))
+    parser.add_argument("--out", type=Path, default=Path("runs/load"))
     parser.add_argument("--more", action="store_true", help="add to the rows that lie in --out")
     arguments = parser.parse_args()
     if (arguments.out / "load.jsonl").exists() and not arguments.more:
