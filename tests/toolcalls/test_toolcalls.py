@@ -900,6 +900,57 @@ class TestGrammar:
         for opening in "Ié¿1(":
             assert engine().refused(rules, opening + words) == ""
 
+    @COSTLY
+    @given(valid_calls(), st.sampled_from([None, 1, 2, 4]), st.sampled_from(["fenced", None]))
+    def test_words_may_come_to_a_fenced_call_in_any_layout(
+        self,
+        valid: tuple[list[Tool], list[ToolCall]],
+        indent: int | None,
+        only: CallFormat | None,
+    ) -> None:
+        tools, (call, *_) = valid
+        rules = grammar(tools, engine().special, only)
+        ordered = json.loads(write([call], "fenced", tools).split("\n", 1)[1].rsplit("\n", 1)[0])
+        layout = json.dumps(ordered, indent=indent, ensure_ascii=False)
+        if "\\" not in layout:  # the engine spells some characters in its own way
+            text = f"Sure, this is it:\n\n```json\n{layout}\n```"
+            assert engine().refused(rules, text) == ""
+            assert read(text, tools)[0].tool_calls == (call,)
+            assert engine().refused(rules, text + "\nIt does this and that.")
+
+    @pytest.mark.parametrize(
+        ("body", "allowed"),
+        [
+            ('{"name": "get_weather", "arguments": {"city": "Oslo"}}', True),
+            (
+                '{\n  "name": "weather in Oslo",\n  "arguments": {\n    "city": "Oslo"\n  }\n}',
+                False,
+            ),
+            ('{\n  "name": "get_weather",\n  "arguments": {\n    "town": "Oslo"\n  }\n}', False),
+            ('{\n  "name": "get_weather",\n  "city": "Oslo"\n}', False),
+            ('{"name":"get_weather","arguments":{"city":"Oslo"}}', True),
+            ('{"city": "Oslo"}', True),
+            ('["Oslo", {"name": "weather in Oslo"}]', True),
+        ],
+    )
+    def test_a_fenced_object_with_a_name_is_a_call_of_a_listed_tool(
+        self, body: str, allowed: bool
+    ) -> None:
+        text = f"Certainly! Here it is:\n```json\n{body}\n```"
+        assert (engine().refused(grammar(TOOLS, engine().special), text) == "") == allowed
+        assert engine().refused(grammar(TOOLS, engine().special, must_call=True), text)
+
+    @pytest.mark.parametrize("call_format", ["tagged", "mistral", "mistral-args"])
+    def test_words_may_come_to_a_call_that_a_token_marks(self, call_format: CallFormat) -> None:
+        special = engine().special
+        text = "I look it up.\n" + write([OSLO], call_format, TOOLS)
+        marked = call_format == "tagged"  # its tags are tokens here, [TOOL_CALLS] is not
+        rules = grammar(TOOLS, special, call_format)
+        assert ("words_" in rules.lark) == marked
+        if marked:
+            assert engine().refused(rules, text, special) == ""
+            assert engine().refused(rules, text.replace("get_weather", "get_wind"), special)
+
     @pytest.mark.parametrize("opening", ["<", "[", "{", "`", " ", "\n"])
     def test_plain_words_do_not_open_like_a_call(self, opening: str) -> None:
         assert engine().refused(grammar(TOOLS, engine().special, None), opening + "words")

@@ -21,6 +21,10 @@ _OPTIONS = {
     "lenient": True,  # keywords the grammar cannot express are left to the verifier
 }
 
+_WORDS = r"[^<\[{`\s](.|\n)*"
+_FENCED_CALL = r'```json\n\{[ \n]{0,8}"name":'
+_LAYOUT = r"[ \n]{1,40}"  # between the parts of pretty-printed JSON; bounded, for models repeat
+
 
 @dataclass(frozen=True)
 class Grammar:
@@ -38,7 +42,8 @@ def grammar(
     reasoning_start: ReasoningStart = "none",
     must_call: bool = False,
 ) -> Grammar:
-    """Every reply the tools allow: up to `max_calls` calls that satisfy the schemas, or words.
+    """Every reply the tools allow: up to `max_calls` calls that satisfy the schemas, or words,
+    or words that end in calls.
 
     `special` maps texts that are single tokens of the tokenizer to their ids (`<tool_call>` is
     one in Qwen2.5 and must then be produced as that token). `only` limits calls to one format;
@@ -46,7 +51,8 @@ def grammar(
     are no reply.
     """
     offered = [only] if only else list(formats)
-    words = [] if must_call else ["PLAIN"]
+    after_words = [] if must_call else [name for name in offered if _follows_words(name, special)]
+    words = [] if must_call else ["PLAIN", *(f"words_{_rule_name(name)}" for name in after_words)]
     start = f"start: {' | '.join([*map(_rule_name, offered), *words])}"
     lines = [start]
     for name in dict.fromkeys([*COMMON_FORMATS, *offered]):
@@ -61,11 +67,49 @@ def grammar(
             lines.append(f"marked_{i}: {_marked(tool.name, special)} arguments_{i}")
     if "python" in offered:
         lines += python_rules(tools, _OPTIONS)
-    lines.append(r"PLAIN: /[^<\[{`\s](.|\n)*/")
+    for name in after_words:
+        if name == "fenced":
+            lines += _fenced_after_words(tools)
+        else:
+            lines.append(f"words_{_rule_name(name)}: PLAIN {_rule_name(name)}")
+    without = f" & ~/(.|\\n)*{_FENCED_CALL}(.|\\n)*/" if "fenced" in after_words else ""
+    lines.append(rf"PLAIN: /{_WORDS}/{without}")
     if reasoning_start != "none":
         lines[0] = start.replace("start:", "answer:")
         lines[:0] = _thinking(reasoning_start, special)
     return Grammar("\n".join(lines))
+
+
+def _follows_words(name: CallFormat, special: Mapping[str, int]) -> bool:
+    """May a call in this format stand after words? What marks it must not be read as words."""
+    mark = {"tagged": "<tool_call>", "mistral": "[TOOL_CALLS]", "mistral-args": "[TOOL_CALLS]"}
+    return name == "fenced" or mark.get(name) in special
+
+
+def _fenced_after_words(tools: Sequence[Tool]) -> list[str]:
+    """Rules for words that come to a fenced call, in whatever layout the model writes JSON then.
+
+    Other JSON in a fence stays words; a fenced object that begins with a name is a call.
+    """
+    lines = [
+        f"words_fenced: begun ({' | '.join(f'rest_{i}' for i in range(len(tools)))})",
+        f"begun[lazy]: /{_WORDS}{_FENCED_CALL}/",
+        rf"LAYOUT: /{_LAYOUT}/",
+    ]
+    options = {
+        **_OPTIONS,
+        "whitespace_flexible": True,
+        "whitespace_pattern": _LAYOUT,
+        "item_separator": ",",
+        "key_separator": ":",
+    }
+    for i, tool in enumerate(tools):
+        arguments = {**closed(tool), "$id": f"tool:///{i}", "x-guidance": options}
+        lines.append(f"loose_{i}: %json {json.dumps(arguments)}")
+        name = json.dumps(json.dumps(tool.name, ensure_ascii=False))
+        key = r'"," LAYOUT? "\"arguments\"" LAYOUT? ":"'
+        lines.append(f'rest_{i}: LAYOUT? {name} LAYOUT? {key} LAYOUT? loose_{i} LAYOUT? "}}\\n```"')
+    return lines
 
 
 def value_grammar(schema: Mapping[str, Any]) -> Grammar:
