@@ -18,6 +18,7 @@ from llguidance import LLMatcher
 from torch import Tensor
 
 from quickstudy import gguf, toolcalls
+from quickstudy.augmentation.reconsider import need_log_probs
 from quickstudy.awareness import rss
 from quickstudy.cli import main
 from quickstudy.config import Config, ModelConfig
@@ -160,6 +161,17 @@ def test_some_request_is_practised(smollm2: LanguageModel) -> None:
             return
         told.append(episode.fallback)
     pytest.fail(f"nothing was practised: {told}")
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("Set the bedroom to 21 degrees.", 0), ("Play Yesterday.", 1)]
+)
+def test_a_request_is_likeliest_under_the_tool_it_needs(
+    smollm2: LanguageModel, said: str, wanted: int
+) -> None:
+    tools = request().tools
+    told = need_log_probs(Decoder(smollm2), said, tools)
+    assert told.index(max(told)) == wanted
 
 
 def test_a_plain_question(smollm2: LanguageModel) -> None:

@@ -354,9 +354,9 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeats; base (always), base-unconstrained, repair, majority, icl, sft,"
-            " sft-single, tt-si, tt-si-paper, tt-d, tt-icl, other-request, certain-only, adapt-all,"
-            " no-synthesis, no-verification, no-reset, oracle; +repair after any"
+            help="repeats; base (always), base-unconstrained, repair, majority, reconsider, icl,"
+            " sft, sft-single, tt-si, tt-si-paper, tt-d, tt-icl, other-request, certain-only,"
+            " adapt-all, no-synthesis, no-verification, no-reset, oracle; +repair after any"
         ),
     ] = None,
     model: Model = "auto",

@@ -156,6 +156,11 @@ class AugmentationConfig(Stage):
         description="all: each value must stand in its request, and more; form: a valid call of a"
         " listed tool is enough (question-answer only)",
     )
+    reconsider: bool = Field(
+        True,
+        description="reads the request from the tools' side as well: where another tool fits it"
+        " better than the draft's, practice is written around a call of that one",
+    )
     no_tool: bool = Field(
         True,
         description="adds a request that no listed tool serves and the model rightly answers in"

@@ -60,7 +60,11 @@ class Script:
 
 def config(strategy: Any = "auto", examples: int = 2, attempts: int = 1) -> Config:
     augmentation = AugmentationConfig(
-        strategy=strategy, examples=examples, attempts=attempts, no_tool=False
+        strategy=strategy,
+        examples=examples,
+        attempts=attempts,
+        no_tool=False,
+        reconsider=False,
     )
     return Config(augmentation=augmentation)
 
@@ -335,7 +339,11 @@ class TestMemory:
 
     @staticmethod
     def remembering(folder: Path, **augmentation: Any) -> Config:
-        return Config(augmentation=AugmentationConfig(memory=folder, no_tool=False, **augmentation))
+        return Config(
+            augmentation=AugmentationConfig(
+                memory=folder, no_tool=False, reconsider=False, **augmentation
+            )
+        )
 
     def test_the_second_time_nobody_is_asked(self, tiny: LanguageModel, tmp_path: Path) -> None:
         settings = self.remembering(tmp_path)

@@ -144,7 +144,15 @@ class TestGains:
 class TestBestFree:
     def test_needs_no_training(self) -> None:
         free = {name for name, recipe in RECIPES.items() if recipe.free}
-        assert free == {"base", "base-unconstrained", "repair", "majority", "icl", "tt-icl"}
+        assert free == {
+            "base",
+            "base-unconstrained",
+            "repair",
+            "majority",
+            "reconsider",
+            "icl",
+            "tt-icl",
+        }
         trained = {
             "tt-si": {"a": record(0, "tt-si", True)},
             "base": {"a": record(0, "base", False)},

@@ -21,6 +21,7 @@ from quickstudy.augmentation.no_tool import (
     no_tool_example,
     says_enough,
 )
+from quickstudy.augmentation.reconsider import reconsidered
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
@@ -180,6 +181,12 @@ class _Workshop:
         """The calls that practice is written around; none if the teacher would call nothing."""
         if self.teacher is None:
             calls = self.draft.reply.tool_calls
+            if self.settings.reconsider:
+                calls = reconsidered(
+                    self.decoder, self.draft, self.config.decoding.max_new_tokens, self.deadline
+                )
+                if calls != self.draft.reply.tool_calls:
+                    self.into.notes.append(f"practised {calls[0].name}, which fits better")
             if any(self.request.tool(call.name) is None for call in calls):
                 raise NoExamples("the draft calls a tool that is not listed")
             return calls

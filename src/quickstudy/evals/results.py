@@ -24,7 +24,15 @@ TITLES = {
     ABSTAIN: "Abstain",
 }
 GROUPS = {
-    "Without learning": ("base", "base-unconstrained", "repair", "majority", "icl", "tt-icl"),
+    "Without learning": (
+        "base",
+        "base-unconstrained",
+        "repair",
+        "majority",
+        "reconsider",
+        "icl",
+        "tt-icl",
+    ),
     "Practice": ("tt-si", "tt-si-paper", "tt-d"),
     "Controls and ablations": (
         "other-request",

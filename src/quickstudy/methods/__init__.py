@@ -23,6 +23,7 @@ from quickstudy.methods.cycle import (
 )
 from quickstudy.methods.demonstrations import InContext
 from quickstudy.methods.interface import Item, Method, Outcome, Workbench
+from quickstudy.methods.reconsidering import Reconsider
 from quickstudy.methods.supervised import Supervised
 from quickstudy.methods.voting import Majority
 
@@ -81,6 +82,11 @@ RECIPES: Mapping[str, Recipe] = {
     "majority": Recipe(
         "unsure answers by vote of as many sampled ones as the seconds of tt-si buy",
         Majority,
+        free=True,
+    ),
+    "reconsider": Recipe(
+        "unsure answers call the tool that fits best, read from both sides; nothing is practised",
+        Reconsider,
         free=True,
     ),
     "icl": Recipe(

@@ -13,65 +13,28 @@ import time
 import torch
 
 from quickstudy import toolcalls
-from quickstudy.awareness.estimators import assess
 from quickstudy.awareness.merging import merge, same
 from quickstudy.awareness.samples import scored
-from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Draft, Generation
-from quickstudy.footprint import footprint
-from quickstudy.methods.interface import Item, Outcome, Workbench
-from quickstudy.types import Answer, Episode
+from quickstudy.methods.gated import Gated, SecondTry
+from quickstudy.methods.interface import Item
 
 BATCH = 16  # rows decoded at once
 MOST = 64  # samples of one item, so that none costs without bound
 
 
-class Majority:
-    def __init__(self, bench: Workbench, config: Config) -> None:
-        self.bench, self.config = bench, config
-        self.improver = bench.improver(config)
+class Majority(Gated):
+    name, stage = "majority", "samples"
 
-    def answer(self, item: Item) -> Outcome:
-        bench, config, samples = self.bench, self.config, self.bench.samples
-        assert samples is not None  # the run has set it
-        draft, before = bench.draft(self.improver, item.request)
-        seconds = dict(draft.seconds)
-        with footprint() as memory:
-            memory.include(before)
-            start = time.perf_counter()
-            certainty = assess(bench.decoder, draft, config, Deadline())
-            seconds["awareness"] = time.perf_counter() - start
-            unsure = certainty.value < self.improver.threshold
-            reply, drawn, candidates = draft.reply, list[Generation](), certainty.candidates
-            if unsure:
-                start = time.perf_counter()
-                drawn = self.draw(draft, samples)
-                voters = [draft.generation, *(g for g in drawn if g.finished)]
-                tools = item.request.tools
-                elected = max(same([g.text for g in voters], tools), key=len)
-                candidates = merge(scored(voters[0], voters[1:]), tools, "votes")
-                reply, _ = toolcalls.read(voters[elected[0]].text, tools)
-                seconds["samples"] = time.perf_counter() - start
-        episode = Episode(
-            method="majority",
-            certainty=certainty.value,
-            threshold=self.improver.threshold,
-            practised=False,
-            fallback=None,
-            draft=draft.reply,
-            candidates=candidates,
-            seconds=seconds,
-        )
-        answer = Answer(reply.content, reply.tool_calls, episode, item.request.id, reply.reasoning)
-        return Outcome(
-            answer,
-            draft,
-            memory.peak_mb,
-            unsure,
-            episode.threshold,
-            samples=tuple(drawn),
-            temperature=config.awareness.temperature if unsure else None,
-        )
+    def second(self, draft: Draft) -> SecondTry:
+        assert self.bench.samples is not None  # the run has set it
+        drawn = self.draw(draft, self.bench.samples)
+        voters = [draft.generation, *(g for g in drawn if g.finished)]
+        tools = draft.context.request.tools
+        elected = max(same([g.text for g in voters], tools), key=len)
+        candidates = merge(scored(voters[0], voters[1:]), tools, "votes")
+        reply, _ = toolcalls.read(voters[elected[0]].text, tools)
+        return SecondTry(reply, candidates, tuple(drawn))
 
     def draw(self, draft: Draft, count: int) -> list[Generation]:
         """Sampled answers; one seed and count, the same answers."""

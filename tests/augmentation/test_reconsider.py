@@ -1,0 +1,147 @@
+"""The tool that a request is about, read from both sides, against plain sums of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from quickstudy import toolcalls
+from quickstudy.augmentation import reconsider
+from quickstudy.augmentation.reconsider import likeliest, need_log_probs, reconsidered
+from quickstudy.augmentation.synthesis import Synthesis, synthesise
+from quickstudy.awareness.names import name_log_probs
+from quickstudy.config import AugmentationConfig, Config
+from quickstudy.decoding import Deadline, Decoder, Draft
+from quickstudy.errors import NoExamples
+from quickstudy.improve import Improver
+from quickstudy.model import LanguageModel
+from quickstudy.prompts import dialogue
+from quickstudy.types import Reply, Request, Tool, ToolCall
+
+
+def tool(name: str, description: str = "", **properties: Any) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"name": name, "description": description, "parameters": parameters}
+
+
+COLOURS = {"enum": ["red", "blue"]}
+TOOLS = [
+    tool("dim_lights", "Make a room darker", room=COLOURS),
+    tool("lock", "Lock a door"),
+    tool("play_song", "Plays a song.", song=COLOURS),
+]
+
+
+def drafted(model: LanguageModel, calls: Sequence[ToolCall], tools: list[Any] = TOOLS) -> Draft:
+    """The model's real draft, in whose place these calls were made."""
+    improver = Improver(model, Config(method="base"))
+    draft = improver.draft(Request.parse("It is too bright in the blue room.", tools))
+    return replace(draft, reply=Reply("", tuple(calls)), call_format="json" if calls else None)
+
+
+def alone(model: LanguageModel, tool: Tool, said: str, takes: str) -> float:
+    """log P(said | need of the tool), from one pass over the whole prompt."""
+    described = f"{tool.description.rstrip('.')}." if tool.description else ""
+    asked = dialogue("need", name=tool.name, description=described, takes=takes)
+    prompt, answer = model.render(asked, ()), model.encode(said)
+    with torch.no_grad():
+        logits = model.network(torch.tensor([[*prompt, *answer]])).logits[0].float()
+    told = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+    return float(told[range(len(answer)), answer].sum())
+
+
+class TestNeed:
+    def test_is_the_likelihood_of_the_request_under_each_tool(self, tiny: LanguageModel) -> None:
+        tools = [Tool.parse(one) for one in TOOLS]
+        told = need_log_probs(Decoder(tiny), "Too bright!", tools)
+        wanted = [
+            alone(tiny, one, "Too bright!", takes)
+            for one, takes in zip(tools, ("room", "nothing", "song"), strict=True)
+        ]
+        assert told == pytest.approx(wanted, abs=1e-3)
+        assert len(set(told)) == 3
+
+    def test_of_a_long_request_the_end_is_read(self, tiny: LanguageModel) -> None:
+        tools = [Tool.parse(one) for one in TOOLS]
+        end = "e" * reconsider.READ
+        assert need_log_probs(Decoder(tiny), "a" * 5000 + end, tools) == need_log_probs(
+            Decoder(tiny), end, tools
+        )
+
+
+class TestLikeliest:
+    def test_sums_both_sides(self, tiny: LanguageModel) -> None:
+        draft, decoder = drafted(tiny, [ToolCall("lock", {})]), Decoder(tiny)
+        request = draft.context.request
+        names = [one.name for one in request.tools]
+        opened = name_log_probs(decoder, draft.context, list(draft.context.turn), names, "json")
+        needed = need_log_probs(decoder, request.user_text, request.tools)
+        sums = [a + reconsider.WEIGHT * b for a, b in zip(opened, needed, strict=True)]
+        assert likeliest(decoder, draft).name == names[sums.index(max(sums))]
+
+    def test_weighs_the_tools_that_would_be_opened_most_likely(
+        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        draft, decoder = drafted(tiny, [ToolCall("lock", {})]), Decoder(tiny)
+        names = [one.name for one in draft.context.request.tools]
+        opened = name_log_probs(decoder, draft.context, list(draft.context.turn), names, "json")
+        monkeypatch.setattr(reconsider, "MOST", 1)
+        assert likeliest(decoder, draft).name == names[opened.index(max(opened))]
+
+
+class TestReconsidered:
+    def test_another_tool_that_fits_better_is_called(self, tiny: LanguageModel) -> None:
+        decoder = Decoder(tiny)
+        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]))
+        for name in ("dim_lights", "lock", "play_song", "not_listed"):
+            own = ToolCall(name, {})
+            draft = drafted(tiny, [own])
+            calls = reconsidered(decoder, draft, 64, Deadline())
+            if name == best.name:
+                assert calls == (own,)
+            else:
+                assert [call.name for call in calls] == [best.name]
+                assert toolcalls.problem(calls[0], draft.context.request.tools) is None
+
+    def test_what_is_no_single_call_among_several_tools_stays(self, tiny: LanguageModel) -> None:
+        lock = ToolCall("lock", {})
+        for calls, tools in (((), TOOLS), ((lock, lock), TOOLS), ((lock,), TOOLS[1:2])):
+            draft = drafted(tiny, calls, tools)
+            assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == calls
+
+    def test_a_call_that_is_cut_off_is_none(self, tiny: LanguageModel) -> None:
+        tools = [tool(name, text={"type": "string", "minLength": 50}) for name in "ab"]
+        draft = drafted(tiny, [ToolCall("not_listed", {})], tools)
+        assert reconsidered(Decoder(tiny), draft, 9, Deadline()) == draft.reply.tool_calls
+
+    def test_a_tool_that_makes_no_grammar_leaves_the_draft(self, tiny: LanguageModel) -> None:
+        odd = {"type": "string", "pattern": "(?=a)b"}
+        tools = [tool("a", x=odd), tool("b", x=odd)]
+        draft = drafted(tiny, [ToolCall("c", {})], tools)
+        assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == draft.reply.tool_calls
+
+
+class TestPractice:
+    @pytest.mark.parametrize("on", [True, False])
+    def test_is_written_around_the_reconsidered_call(self, tiny: LanguageModel, on: bool) -> None:
+        decoder = Decoder(tiny)
+        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]))
+        own, key = next(
+            (name, key)
+            for name, key in (("dim_lights", "room"), ("play_song", "song"))
+            if name != best.name
+        )
+        draft = drafted(tiny, [ToolCall(own, {key: "blue"})])
+        augmentation = AugmentationConfig(reconsider=on, strategy="substitution", no_tool=False)
+        into = Synthesis()
+        with suppress(NoExamples):  # what a random model calls the tool with may not be varied
+            synthesise(decoder, draft, Config(augmentation=augmentation), None, Deadline(), into)
+        made = {c.name for e in into.examples for c in e.tool_calls}
+        assert made <= {best.name if on else own}
+        assert made or on
+        assert into.notes == ([f"practised {best.name}, which fits better"] if on else [])
