@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,11 +13,16 @@ import torch
 
 from quickstudy import toolcalls
 from quickstudy.augmentation import reconsider
-from quickstudy.augmentation.reconsider import likeliest, need_log_probs, reconsidered
+from quickstudy.augmentation.reconsider import (
+    likeliest,
+    name_margin,
+    need_log_probs,
+    reconsidered,
+)
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.config import AugmentationConfig, Config
-from quickstudy.decoding import Deadline, Decoder, Draft
+from quickstudy.decoding import Choice, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import NoExamples
 from quickstudy.improve import Improver
 from quickstudy.model import LanguageModel
@@ -37,11 +43,18 @@ TOOLS = [
 ]
 
 
-def drafted(model: LanguageModel, calls: Sequence[ToolCall], tools: list[Any] = TOOLS) -> Draft:
-    """The model's real draft, in whose place these calls were made."""
+def drafted(
+    model: LanguageModel, calls: Sequence[ToolCall], tools: list[Any] = TOOLS, margin: float = 0.5
+) -> Draft:
+    """A draft of these calls in place of the model's own, uncertain of every token or of none."""
     improver = Improver(model, Config(method="base"))
     draft = improver.draft(Request.parse("It is too bright in the blue room.", tools))
-    return replace(draft, reply=Reply("", tuple(calls)), call_format="json" if calls else None)
+    ids = tuple(model.encode(toolcalls.write(calls, "json", draft.context.request.tools)))
+    rival = math.log(0.5 - margin / 2)
+    choices = tuple(Choice(i, t, math.log(0.5 + margin / 2), 0, rival) for i, t in enumerate(ids))
+    generation = Generation(ids, model.decode(ids), choices, True)
+    reply, call_format = Reply("", tuple(calls)), "json" if calls else None
+    return replace(draft, generation=generation, reply=reply, call_format=call_format)
 
 
 def alone(model: LanguageModel, tool: Tool, said: str, takes: str) -> float:
@@ -107,6 +120,16 @@ class TestReconsidered:
             else:
                 assert [call.name for call in calls] == [best.name]
                 assert toolcalls.problem(calls[0], draft.context.request.tools) is None
+
+    def test_a_draft_that_is_sure_of_a_listed_name_stays(self, tiny: LanguageModel) -> None:
+        decoder = Decoder(tiny)
+        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]))
+        own = next(one["name"] for one in TOOLS if one["name"] != best.name)
+        for name, sure, stays in ((own, 0.9, True), (own, 0.7, False), ("not_listed", 0.9, False)):
+            draft = drafted(tiny, [ToolCall(name, {})], margin=sure)
+            assert name_margin(decoder, draft) == pytest.approx(sure)
+            called = [call.name for call in reconsidered(decoder, draft, 64, Deadline())]
+            assert called == [name if stays else best.name]
 
     def test_what_is_no_single_call_among_several_tools_stays(self, tiny: LanguageModel) -> None:
         lock = ToolCall("lock", {})

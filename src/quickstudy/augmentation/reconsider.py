@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 
 from quickstudy import toolcalls
+from quickstudy.awareness.kinds import choice_kinds
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.model import start
@@ -24,6 +25,9 @@ from quickstudy.types import Message, Tool, ToolCall
 
 # Chosen on training rows 0:100 with twelve near tools listed; 0.1 to 1 do alike there.
 WEIGHT = 0.3
+SURE = (
+    0.8  # margin of the draft's least certain token of the name; above it the tool is not weighed
+)
 MOST = 6  # tools weighed: those that the model would open a call of most likely
 READ = 192  # tokens of the request that are scored, its last ones
 
@@ -34,15 +38,25 @@ def reconsidered(
     """The calls that practice is written around: the draft's, unless another tool fits better.
 
     Then it is one call of that tool, decoded greedily with no other tool allowed; the draft's
-    own stay where that gives none. Drafts of several calls are left as they are.
+    own stay where that gives none. Drafts of several calls, and those that are sure of the name
+    of a listed tool, are left as they are.
     """
-    calls = draft.reply.tool_calls
-    if len(calls) != 1 or len(draft.context.request.tools) < 2:
+    calls, request = draft.reply.tool_calls, draft.context.request
+    if len(calls) != 1 or len(request.tools) < 2:
+        return calls
+    if request.tool(calls[0].name) and name_margin(decoder, draft) >= SURE:
         return calls
     tool = likeliest(decoder, draft)
     if tool.name == calls[0].name:
         return calls
     return _call_of(tool, decoder, draft, max_new_tokens, deadline) or calls
+
+
+def name_margin(decoder: Decoder, draft: Draft) -> float:
+    """The smallest margin of the draft's choices among its tool's name; 1 where it had none."""
+    kinds = choice_kinds(decoder.model.decode, draft.generation, draft.reply.tool_calls)
+    choices = zip(draft.generation.choices, kinds, strict=True)
+    return min((choice.margin for choice, kind in choices if kind == "tool_name"), default=1.0)
 
 
 def likeliest(decoder: Decoder, draft: Draft) -> Tool:
