@@ -11,7 +11,7 @@ from quickstudy.augmentation.synthesis import Synthesis
 from quickstudy.config import Config
 from quickstudy.decoding import Deadline, Draft
 from quickstudy.improve import Given, Improver
-from quickstudy.types import Example, Message, Request, ToolCall
+from quickstudy.types import Example, Message, Reply, Request, ToolCall
 
 EXAMPLE = Example((Message("user", "Torch to 77"),), (ToolCall("set_light", {"level": 77}),), "us")
 
@@ -110,3 +110,14 @@ class TestPracticeOfAnotherTool:
     @staticmethod
     def example(name: str) -> Example:
         return replace(EXAMPLE, tool_calls=(ToolCall(name, {"level": 77}),))
+
+
+def test_a_draft_in_words_practises_calls(improver: Improver, drafts: list[Draft]) -> None:
+    """In the call format that the model would open."""
+    (call,) = drafts[0].reply.tool_calls
+    silent = replace(drafts[0], reply=Reply("No."), call_format=None)
+    answer = improver.improve(silent, lambda draft, _: Given(Synthesis([EXAMPLE])))
+    assert answer.episode.fallback is None
+    assert answer.episode.practised
+    assert [made.name for made in answer.tool_calls] == [call.name]
+    assert answer.episode.draft.tool_calls == ()

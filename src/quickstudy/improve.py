@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from quickstudy import repair, toolcalls
+from quickstudy.augmentation.reconsider import speaking
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.awareness.estimators import assess, check
 from quickstudy.config import Config
@@ -175,6 +176,10 @@ class Improver:
 
     def practise(self, cases: Sequence[Case], source: Source | None = None) -> None:
         """Second third: practises and answers those of which the model is unsure, side by side."""
+        for case in cases:
+            with _safely([case], "synthesis"):  # calls that the draft lacks are written somehow too
+                case.draft = speaking(self.decoder, case.draft)
+        cases = [case for case in cases if case.fallback is None]
         self._give_practice(cases, source)
         with self._practised([case for case in cases if case.fallback is None]) as practised:
             self._answer(practised)
@@ -501,7 +506,7 @@ def _answer_text(example: Example, draft: Draft) -> str:
     """How the model is to answer an example: in the draft's own call format, or in words."""
     if not example.tool_calls:
         return example.content
-    assert draft.call_format is not None  # examples with calls are written for drafts with calls
+    assert draft.call_format is not None  # `practise` has seen to it
     return toolcalls.write(example.tool_calls, draft.call_format, draft.context.request.tools)
 
 

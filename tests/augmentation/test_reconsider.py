@@ -14,10 +14,12 @@ import torch
 from quickstudy import toolcalls
 from quickstudy.augmentation import reconsider
 from quickstudy.augmentation.reconsider import (
+    fit,
     likeliest,
     name_margin,
     need_log_probs,
     reconsidered,
+    speaking,
 )
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.awareness.names import name_log_probs
@@ -107,6 +109,21 @@ class TestLikeliest:
         assert likeliest(decoder, draft).name == names[opened.index(max(opened))]
 
 
+class TestSpeaking:
+    def test_takes_the_format_that_the_model_would_open(self, tiny: LanguageModel) -> None:
+        decoder, draft = Decoder(tiny), drafted(tiny, [])
+        context, formats = draft.context, tiny.call_formats
+        scores = [
+            name_log_probs(decoder, context, list(context.turn), [TOOLS[0]["name"]], how)[0]
+            for how in formats
+        ]
+        assert speaking(decoder, draft).call_format == formats[scores.index(max(scores))]
+
+    def test_leaves_drafts_that_call_and_plain_questions(self, tiny: LanguageModel) -> None:
+        for draft in (drafted(tiny, [ToolCall("lock", {})]), drafted(tiny, [], [])):
+            assert speaking(Decoder(tiny), draft) is draft
+
+
 class TestReconsidered:
     def test_another_tool_that_fits_better_is_called(self, tiny: LanguageModel) -> None:
         decoder = Decoder(tiny)
@@ -131,11 +148,21 @@ class TestReconsidered:
             called = [call.name for call in reconsidered(decoder, draft, 64, Deadline())]
             assert called == [name if stays else best.name]
 
-    def test_what_is_no_single_call_among_several_tools_stays(self, tiny: LanguageModel) -> None:
+    def test_several_calls_and_the_only_tool_stay(self, tiny: LanguageModel) -> None:
         lock = ToolCall("lock", {})
-        for calls, tools in (((), TOOLS), ((lock, lock), TOOLS), ((lock,), TOOLS[1:2])):
+        for calls, tools in (((lock, lock), TOOLS), ((lock,), TOOLS[1:2]), ((), [])):
             draft = drafted(tiny, calls, tools)
             assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == calls
+
+    @pytest.mark.parametrize(("short_of", "called"), [(1e-3, True), (-1e-3, False)])
+    def test_a_draft_in_words_gets_a_call_that_fits_well(
+        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, short_of: float, called: bool
+    ) -> None:
+        decoder, draft = Decoder(tiny), drafted(tiny, [])
+        best, said = likeliest(decoder, draft), draft.context.request.user_text
+        monkeypatch.setattr(reconsider, "FITS", fit(decoder, said, best) - short_of)
+        calls = reconsidered(decoder, draft, 64, Deadline())
+        assert [call.name for call in calls] == [best.name] * called
 
     def test_a_call_that_is_cut_off_is_none(self, tiny: LanguageModel) -> None:
         tools = [tool(name, text={"type": "string", "minLength": 50}) for name in "ab"]

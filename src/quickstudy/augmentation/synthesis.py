@@ -32,6 +32,8 @@ from quickstudy.errors import ConfigError, NoExamples, TeacherFailed
 from quickstudy.teaching.teacher import Teacher
 from quickstudy.types import Candidate, Example, Message, Rejected, Reply, ToolCall
 
+SILENT = "the draft calls no tool, so there is no call to practise"
+
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +70,9 @@ def synthesise(
         TeacherFailed: if the teacher does and the model may not teach itself.
     """
     if draft.context.request.tools and not draft.reply.tool_calls:
-        raise NoExamples("the draft calls no tool, so there is no call to practise")
+        anew = config.augmentation.strategy != "question-answer" and draft.call_format
+        if not (anew and (teacher or config.augmentation.reconsider)):
+            raise NoExamples(SILENT)
     if teacher is not None:
         bound = teacher.for_request(config.seed, deadline)
         try:
@@ -187,6 +191,8 @@ class _Workshop:
                 )
                 if calls != self.draft.reply.tool_calls:
                     self.into.notes.append(f"practised {calls[0].name}, which fits better")
+            if not calls:
+                raise NoExamples(SILENT)
             if any(self.request.tool(call.name) is None for call in calls):
                 raise NoExamples("the draft calls a tool that is not listed")
             return calls
@@ -275,7 +281,7 @@ class _Workshop:
 
     def _call_first(self, analysis: Analysis) -> None:
         into, settings = self.into, self.settings
-        assert self.draft.call_format is not None  # `synthesise` has seen to it
+        assert self.draft.call_format is not None  # drafts without one raise in `synthesise`
         count = settings.examples * settings.attempts
         unclear: list[Example] = []
         for example in call_first.write_examples(self.author, self.request, analysis, count):
@@ -304,7 +310,7 @@ class _Workshop:
 
     def _rival(self, analysis: Analysis) -> None:
         call_format = self.draft.call_format
-        assert call_format is not None  # `synthesise` has seen to it
+        assert call_format is not None  # likewise
         names = [tool.name for tool in self.request.tools]
         turn = list(self.context.turn)
         scores = name_log_probs(self.decoder, self.context, turn, names, call_format)

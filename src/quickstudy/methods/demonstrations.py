@@ -6,7 +6,6 @@ that asks the item's own question is passed over: it would tell the answer.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -30,9 +29,6 @@ class InContext(Cycle):
 
     def answer(self, item: Item) -> Outcome:
         draft, before = self.bench.draft(self.improver, item.request)
-        if draft.call_format is None:  # demonstrations are written in some format all the same
-            formats = self.bench.model.call_formats
-            draft = replace(draft, call_format=formats[0])
         return self.improved(draft, before)
 
     def make(self, draft: Draft, deadline: Deadline) -> Given:
