@@ -71,47 +71,6 @@ def test_a_sure_draft_asks_for_none(improver: Improver, drafts: list[Draft]) -> 
     assert sure.improve(drafts[0], source).episode.fallback is None
 
 
-class TestPracticeOfAnotherTool:
-    """One short step does not turn the name that the draft calls; that the answer may not does."""
-
-    @pytest.fixture
-    def draft(self, improver: Improver) -> Draft:
-        tool = openai_tool(LIGHT)
-        tools = [tool, {**tool, "name": "set_beam"}]
-        return improver.draft(replace(Request.parse("A to 40", tools), must_call=True))
-
-    @pytest.mark.parametrize(
-        ("practised", "answered"),
-        [(["other"], "other"), (["other", "own"], "own"), (["own"], "own"), (["f"], "own")],
-    )
-    def test_is_what_the_answer_may_call(
-        self, improver: Improver, draft: Draft, practised: list[str], answered: str
-    ) -> None:
-        names = self.names(draft)
-        made = Synthesis([self.example(names.get(name, name)) for name in practised])
-        answer = improver.improve(draft, lambda *_: Given(made))
-        assert answer.episode.practised
-        assert [call.name for call in answer.tool_calls] == [names[answered]]
-
-    def test_practice_of_another_request_forbids_nothing(
-        self, improver: Improver, draft: Draft
-    ) -> None:
-        names = self.names(draft)
-        given = Given(Synthesis([self.example(names["other"])]), under=replace(draft))
-        answer = improver.improve(draft, lambda *_: given)
-        assert [call.name for call in answer.tool_calls] == [names["own"]]
-
-    @staticmethod
-    def names(draft: Draft) -> dict[str, str]:
-        (call,) = draft.reply.tool_calls
-        (other,) = {"set_light", "set_beam"} - {call.name}
-        return {"own": call.name, "other": other}
-
-    @staticmethod
-    def example(name: str) -> Example:
-        return replace(EXAMPLE, tool_calls=(ToolCall(name, {"level": 77}),))
-
-
 def test_a_draft_in_words_practises_calls(improver: Improver, drafts: list[Draft]) -> None:
     """In the call format that the model would open."""
     (call,) = drafts[0].reply.tool_calls

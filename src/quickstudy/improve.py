@@ -333,7 +333,7 @@ class Improver:
             asks = [
                 Ask(
                     case.context.turn,
-                    self._grammar(_narrowed(case), case.draft.call_format),
+                    self._grammar(case.context.request, case.draft.call_format),
                     # most of the draft stays
                     likely=(*case.draft.generation.ids, *case.draft.context.turn),
                     opens=True,
@@ -484,22 +484,6 @@ def _accepted(final: Generation, case: Case) -> Reply:
     if wrong and not _first_problem(case.draft.reply, request, silent):
         raise PracticeFailed(f"the practised answer is not valid: {wrong}")
     return reply
-
-
-def _narrowed(case: Case) -> Request:
-    """The request with the tools that the answer may call.
-
-    Where all practice that was made for it calls other tools than the draft does (the model has
-    reconsidered, or a teacher knows better), only those: a few steps do not always turn a name.
-    """
-    request = case.context.request
-    drafted = {call.name for call in case.draft.reply.tool_calls}
-    names = {call.name for example in case.synthesis.examples for call in example.tool_calls}
-    practised = tuple(tool for tool in request.tools if tool.name in names)
-    made_for_it = case.taught_under is case.draft
-    if not (made_for_it and drafted and practised) or drafted & names:
-        return request
-    return replace(request, tools=practised)
 
 
 def _answer_text(example: Example, draft: Draft) -> str:
