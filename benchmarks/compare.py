@@ -5,9 +5,10 @@
 
 Every row is drafted once; each method goes on from that draft, which is base's answer. Each
 answer is graded as it is and after `repair`. With `--no-fit` the gold tool is taken off the list,
-so that the right answer is no call. Writes `records.jsonl` (a line a row and method, as it goes)
-and `summary.json`, and prints the summary. With nothing left to run, the summary is made again
-without loading the model.
+so that the right answer is no call; with `--near-tools N` tools of other rows that are like it are
+listed as well, N in all, so that the choice among them is hard. Writes `records.jsonl` (a line a
+row and method, as it goes) and `summary.json`, and prints the summary. With nothing left to run,
+the summary is made again without loading the model.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import argparse
 import json
 import os
 import platform
+import random
+import re
 import statistics
 import sys
 from dataclasses import replace
@@ -24,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import track
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
 
 from quickstudy import Config, Improver
@@ -31,7 +35,7 @@ from quickstudy.evals import stats, task
 from quickstudy.repair import repair
 from quickstudy.teaching.teacher import load_teacher
 from quickstudy.toolcalls import equal
-from quickstudy.types import STAGES, Reply
+from quickstudy.types import STAGES, Reply, Tool
 
 
 def main() -> None:
@@ -42,12 +46,16 @@ def main() -> None:
     parser.add_argument("--rows", default=":", help="a slice START:END of the (filtered) rows")
     parser.add_argument("--single-call", action="store_true", help="only rows with one gold call")
     parser.add_argument("--no-fit", action="store_true", help="take the gold tools off the lists")
+    parser.add_argument("--near-tools", type=int, metavar="N", help="list N tools, near the gold")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE")
     arguments = parser.parse_args()
     tasks = task.load(arguments.data)
+    near = NearTools(tasks) if arguments.near_tools else None
     if arguments.single_call:
         tasks = [item for item in tasks if len(item.gold) == 1]
+    if near:
+        tasks = [near.beside(item, arguments.near_tools, row) for row, item in enumerate(tasks)]
     if arguments.no_fit:
         tasks = [without_gold(item) for item in tasks]
     start, _, end = arguments.rows.partition(":")
@@ -64,6 +72,8 @@ def main() -> None:
         if dumped["teacher"]["model"]:
             dumped["teacher"]["model"] = Path(dumped["teacher"]["model"]).name
     flags = f"{' --single-call' * arguments.single_call}{' --no-fit' * arguments.no_fit}"
+    if near:
+        flags += f" --near-tools {arguments.near_tools}"
     what = {"model": Path(arguments.model).stem, "data": f"{arguments.data.name}{flags}"}
     arguments.out.mkdir(parents=True, exist_ok=True)
     same_run(arguments.out / "run.json", {**what, **settings})
@@ -118,6 +128,35 @@ def without_gold(item: task.Task) -> task.Task:
     gold = {call.name for call in item.gold}
     tools = tuple(tool for tool in item.request.tools if tool.name not in gold)
     return task.Task(replace(item.request, tools=tools), ())
+
+
+class NearTools:
+    """All tools of the rows, to list those beside a row's own that are most like its gold tool."""
+
+    def __init__(self, tasks: list[task.Task]) -> None:
+        self.tools = list(
+            {tool.name: tool for item in tasks for tool in item.request.tools}.values()
+        )
+        self.vectorizer = TfidfVectorizer()
+        self.vectors = self.vectorizer.fit_transform(map(self.words, self.tools))
+
+    @staticmethod
+    def words(tool: Tool) -> str:
+        return " ".join([tool.name, *re.findall("[A-Z]?[a-z]+", tool.name), tool.description])
+
+    def beside(self, item: task.Task, count: int, seed: int) -> task.Task:
+        """The task with `count` tools in random order, its own among them."""
+        gold = item.request.tool(item.gold[0].name)
+        if gold is None:
+            raise SystemExit(f"a row does not list its gold tool {item.gold[0].name}")
+        likeness = (self.vectors @ self.vectorizer.transform([self.words(gold)]).T).toarray()[:, 0]
+        listed = {tool.name: tool for tool in item.request.tools}
+        for index in likeness.argsort(kind="stable")[::-1]:
+            if len(listed) >= count:
+                break
+            listed.setdefault(self.tools[index].name, self.tools[index])
+        order = random.Random(seed).sample(list(listed.values()), len(listed))
+        return replace(item, request=replace(item.request, tools=tuple(order)))
 
 
 def graded(item: task.Task, answer: object) -> dict:
