@@ -913,32 +913,51 @@ class TestGrammar:
         ordered = json.loads(write([call], "fenced", tools).split("\n", 1)[1].rsplit("\n", 1)[0])
         layout = json.dumps(ordered, indent=indent, ensure_ascii=False)
         if "\\" not in layout:  # the engine spells some characters in its own way
-            text = f"Sure, this is it:\n\n```json\n{layout}\n```"
-            assert engine().refused(rules, text) == ""
-            assert read(text, tools)[0].tool_calls == (call,)
+            listed = json.dumps([ordered, ordered], indent=indent, ensure_ascii=False)
+            for body, calls in ((layout, (call,)), (listed, (call, call))):
+                text = f"Sure, this is it:\n\n```json\n{body}\n```"
+                assert engine().refused(rules, text) == ""
+                assert read(text, tools)[0].tool_calls == calls
             assert engine().refused(rules, text + "\nIt does this and that.")
 
+    @pytest.mark.parametrize("fence", ["```json\n", "```\n", "```JSON\n", "``` json\n"])
     @pytest.mark.parametrize(
         ("body", "allowed"),
         [
             ('{"name": "get_weather", "arguments": {"city": "Oslo"}}', True),
+            ('{ "name" : "get_weather",\t"arguments": {"city": "Oslo"}}', True),
+            ('{"name":"get_weather","arguments":{"city":"Oslo"}}', True),
+            ('[{"name": "get_weather", "arguments": {"city": "Oslo"}}]', True),
             (
                 '{\n  "name": "weather in Oslo",\n  "arguments": {\n    "city": "Oslo"\n  }\n}',
                 False,
             ),
+            ('{ "name" : "wind", "arguments": {}}', False),
+            ('{\t"name": "wind", "arguments": {}}', False),
+            ('[{"name": "wind", "arguments": {}}]', False),
+            (
+                '[\n  {"name": "get_weather", "arguments": {"city": "Oslo"}},\n  {"name": "wind"}]',
+                False,
+            ),
             ('{\n  "name": "get_weather",\n  "arguments": {\n    "town": "Oslo"\n  }\n}', False),
             ('{\n  "name": "get_weather",\n  "city": "Oslo"\n}', False),
-            ('{"name":"get_weather","arguments":{"city":"Oslo"}}', True),
             ('{"city": "Oslo"}', True),
             ('["Oslo", {"name": "weather in Oslo"}]', True),
         ],
     )
     def test_a_fenced_object_with_a_name_is_a_call_of_a_listed_tool(
-        self, body: str, allowed: bool
+        self, fence: str, body: str, allowed: bool
     ) -> None:
-        text = f"Certainly! Here it is:\n```json\n{body}\n```"
+        text = f"Certainly! Here it is:\n{fence}{body}\n```"
         assert (engine().refused(grammar(TOOLS, engine().special), text) == "") == allowed
         assert engine().refused(grammar(TOOLS, engine().special, must_call=True), text)
+
+    def test_as_many_calls_after_words_as_it_is_told(self) -> None:
+        call = json.dumps({"name": "get_weather", "arguments": {"city": "Oslo"}})
+        for count in (1, 2, 3, 4):
+            text = f"Here:\n```json\n[{', '.join([call] * count)}]\n```"
+            rules = grammar(TOOLS, engine().special, "fenced", max_calls=3)
+            assert (engine().refused(rules, text) == "") == (count <= 3)
 
     @pytest.mark.parametrize("call_format", ["tagged", "mistral", "mistral-args"])
     def test_words_may_come_to_a_call_that_a_token_marks(self, call_format: CallFormat) -> None:

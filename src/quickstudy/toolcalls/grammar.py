@@ -22,8 +22,9 @@ _OPTIONS = {
 }
 
 _WORDS = r"[^<\[{`\s](.|\n)*"
-_FENCED_CALL = r'```json\n\{[ \n]{0,8}"name":'
-_LAYOUT = r"[ \n]{1,40}"  # between the parts of pretty-printed JSON; bounded, for models repeat
+_LAYOUT = r"[ \n\t]{1,40}"  # between the parts of pretty-printed JSON; bounded, for models repeat
+_NAMED = r'\{[ \n\t]{0,40}"name"[ \n\t]{0,40}:'  # how an object begins that is a call
+_FENCE = r"``` ?[a-zA-Z_]{0,12}\n[ \n\t]{0,40}"
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,10 @@ def grammar(
         lines += python_rules(tools, _OPTIONS)
     for name in after_words:
         if name == "fenced":
-            lines += _fenced_after_words(tools)
+            lines += _fenced_after_words(tools, max_calls)
         else:
             lines.append(f"words_{_rule_name(name)}: PLAIN {_rule_name(name)}")
-    without = f" & ~/(.|\\n)*{_FENCED_CALL}(.|\\n)*/" if "fenced" in after_words else ""
-    lines.append(rf"PLAIN: /{_WORDS}/{without}")
+    lines.append(f"PLAIN: /{_WORDS}/")
     if reasoning_start != "none":
         lines[0] = start.replace("start:", "answer:")
         lines[:0] = _thinking(reasoning_start, special)
@@ -86,15 +86,19 @@ def _follows_words(name: CallFormat, special: Mapping[str, int]) -> bool:
     return name == "fenced" or mark.get(name) in special
 
 
-def _fenced_after_words(tools: Sequence[Tool]) -> list[str]:
-    """Rules for words that come to a fenced call, in whatever layout the model writes JSON then.
+def _fenced_after_words(tools: Sequence[Tool], most: int) -> list[str]:
+    """Rules for words that come to fenced calls, in whatever layout the model writes JSON then.
 
-    Other JSON in a fence stays words; a fenced object that begins with a name is a call.
+    Other JSON in a fence stays words; an object that begins with a name, or a list that begins
+    with one, is a call of a listed tool and ends the reply. The lazy lexeme wins over PLAIN.
     """
+    further = _again(f'LAYOUT? "," LAYOUT? /{_NAMED}/ named', most - 1)
     lines = [
-        f"words_fenced: begun ({' | '.join(f'rest_{i}' for i in range(len(tools)))})",
-        f"begun[lazy]: /{_WORDS}{_FENCED_CALL}/",
-        rf"LAYOUT: /{_LAYOUT}/",
+        r'words_fenced: begun named "\n```" | begun_list named' + further + r' LAYOUT? "]\n```"',
+        f"begun[lazy]: /{_WORDS}{_FENCE}{_NAMED}/",
+        rf"begun_list[lazy]: /{_WORDS}{_FENCE}\[[ \n\t]{{0,40}}{_NAMED}/",
+        f'named: LAYOUT? ({" | ".join(f"rest_{i}" for i in range(len(tools)))}) LAYOUT? "}}"',
+        f"LAYOUT: /{_LAYOUT}/",
     ]
     options = {
         **_OPTIONS,
@@ -105,10 +109,10 @@ def _fenced_after_words(tools: Sequence[Tool]) -> list[str]:
     }
     for i, tool in enumerate(tools):
         arguments = {**closed(tool), "$id": f"tool:///{i}", "x-guidance": options}
-        lines.append(f"loose_{i}: %json {json.dumps(arguments)}")
         name = json.dumps(json.dumps(tool.name, ensure_ascii=False))
-        key = r'"," LAYOUT? "\"arguments\"" LAYOUT? ":"'
-        lines.append(f'rest_{i}: LAYOUT? {name} LAYOUT? {key} LAYOUT? loose_{i} LAYOUT? "}}\\n```"')
+        key = r'LAYOUT? "," LAYOUT? "\"arguments\"" LAYOUT? ":" LAYOUT?'
+        lines.append(f"rest_{i}: {name} {key} loose_{i}")
+        lines.append(f"loose_{i}: %json {json.dumps(arguments)}")
     return lines
 
 
