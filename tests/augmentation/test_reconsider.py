@@ -23,13 +23,13 @@ from quickstudy.augmentation.reconsider import (
 )
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.awareness.names import name_log_probs
-from quickstudy.config import AugmentationConfig, Config
+from quickstudy.config import AugmentationConfig, Config, DecodingConfig
 from quickstudy.decoding import Choice, Deadline, Decoder, Draft, Generation
-from quickstudy.errors import NoExamples
+from quickstudy.errors import BudgetSpent, NoExamples
 from quickstudy.improve import Improver
 from quickstudy.model import LanguageModel
 from quickstudy.prompts import dialogue
-from quickstudy.types import Reply, Request, Tool, ToolCall
+from quickstudy.types import Message, Reply, Request, Tool, ToolCall
 
 
 def tool(name: str, description: str = "", **properties: Any) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def tool(name: str, description: str = "", **properties: Any) -> dict[str, Any]:
     return {"name": name, "description": description, "parameters": parameters}
 
 
+BRIEF = Config(method="base", decoding=DecodingConfig(max_new_tokens=1))
 COLOURS = {"enum": ["red", "blue"]}
 TOOLS = [
     tool("dim_lights", "Make a room darker", room=COLOURS),
@@ -49,7 +50,7 @@ def drafted(
     model: LanguageModel, calls: Sequence[ToolCall], tools: list[Any] = TOOLS, margin: float = 0.5
 ) -> Draft:
     """A draft of these calls in place of the model's own, uncertain of every token or of none."""
-    improver = Improver(model, Config(method="base"))
+    improver = Improver(model, BRIEF)
     draft = improver.draft(Request.parse("It is too bright in the blue room.", tools))
     ids = tuple(model.encode(toolcalls.write(calls, "json", draft.context.request.tools)))
     rival = math.log(0.5 - margin / 2)
@@ -90,14 +91,25 @@ class TestNeed:
 
 
 class TestLikeliest:
-    def test_sums_both_sides(self, tiny: LanguageModel) -> None:
-        draft, decoder = drafted(tiny, [ToolCall("lock", {})]), Decoder(tiny)
-        request = draft.context.request
-        names = [one.name for one in request.tools]
-        opened = name_log_probs(decoder, draft.context, list(draft.context.turn), names, "json")
-        needed = need_log_probs(decoder, request.user_text, request.tools)
-        sums = [a + reconsider.WEIGHT * b for a, b in zip(opened, needed, strict=True)]
-        assert likeliest(decoder, draft).name == names[sums.index(max(sums))]
+    def test_sums_both_sides(self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Over requests and weights for which neither side alone decides as the sum does."""
+        decoder, improver = Decoder(tiny), Improver(tiny, BRIEF)
+        tools = [tool("ab", "Dims"), tool("ba", "Locks the door"), tool("bb", "Plays a song")]
+        against = {"opened": 0, "needed": 0}
+        for said in (f"{letter} x{letter * 3}" for letter in "abcdefghijkl"):
+            draft = replace(improver.draft(Request.parse(said, tools)), call_format="json")
+            request, turn = draft.context.request, list(draft.context.turn)
+            names = [one.name for one in request.tools]
+            opened = name_log_probs(decoder, draft.context, turn, names, "json")
+            needed = need_log_probs(decoder, said, request.tools)
+            for weight in (0.3, 30.0):
+                monkeypatch.setattr(reconsider, "WEIGHT", weight)
+                sums = [a + weight * b for a, b in zip(opened, needed, strict=True)]
+                best = sums.index(max(sums))
+                assert likeliest(decoder, draft, Deadline()).name == names[best]
+                against["opened"] += opened.index(max(opened)) != best
+                against["needed"] += needed.index(max(needed)) != best
+        assert all(against.values()), against
 
     def test_weighs_the_tools_that_would_be_opened_most_likely(
         self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
@@ -106,7 +118,7 @@ class TestLikeliest:
         names = [one.name for one in draft.context.request.tools]
         opened = name_log_probs(decoder, draft.context, list(draft.context.turn), names, "json")
         monkeypatch.setattr(reconsider, "MOST", 1)
-        assert likeliest(decoder, draft).name == names[opened.index(max(opened))]
+        assert likeliest(decoder, draft, Deadline()).name == names[opened.index(max(opened))]
 
 
 class TestSpeaking:
@@ -127,7 +139,7 @@ class TestSpeaking:
 class TestReconsidered:
     def test_another_tool_that_fits_better_is_called(self, tiny: LanguageModel) -> None:
         decoder = Decoder(tiny)
-        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]))
+        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]), Deadline())
         for name in ("dim_lights", "lock", "play_song", "not_listed"):
             own = ToolCall(name, {})
             draft = drafted(tiny, [own])
@@ -140,13 +152,37 @@ class TestReconsidered:
 
     def test_a_draft_that_is_sure_of_a_listed_name_stays(self, tiny: LanguageModel) -> None:
         decoder = Decoder(tiny)
-        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]))
+        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]), Deadline())
         own = next(one["name"] for one in TOOLS if one["name"] != best.name)
         for name, sure, stays in ((own, 0.9, True), (own, 0.7, False), ("not_listed", 0.9, False)):
             draft = drafted(tiny, [ToolCall(name, {})], margin=sure)
             assert name_margin(decoder, draft) == pytest.approx(sure)
             called = [call.name for call in reconsidered(decoder, draft, 64, Deadline())]
             assert called == [name if stays else best.name]
+
+    def test_the_least_certain_token_of_the_name_counts_and_no_other(
+        self, tiny: LanguageModel
+    ) -> None:
+        draft = drafted(tiny, [ToolCall("lock", {})], margin=0.9)
+        choices = list(draft.generation.choices)
+        place = draft.generation.text.index("lock") + 1  # a token a byte
+        for index in (2, place):  # in `[{"name"`, and in the name
+            choices[index] = replace(choices[index], log_prob=math.log(0.6), rival=math.log(0.4))
+            generation = replace(draft.generation, choices=tuple(choices))
+            told = name_margin(Decoder(tiny), replace(draft, generation=generation))
+            assert told == pytest.approx(0.2 if index == place else 0.9)
+
+    def test_after_a_tools_result_nothing_is_weighed(self, tiny: LanguageModel) -> None:
+        draft = drafted(tiny, [ToolCall("not_listed", {})])
+        request = draft.context.request
+        told = replace(request, messages=(*request.messages, Message("tool", "It is done.")))
+        draft = replace(draft, context=replace(draft.context, request=told))
+        assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == draft.reply.tool_calls
+
+    def test_gives_up_when_the_time_is_spent(self, tiny: LanguageModel) -> None:
+        draft = drafted(tiny, [ToolCall("not_listed", {})])
+        with pytest.raises(BudgetSpent):
+            reconsidered(Decoder(tiny), draft, 64, Deadline(0.0))
 
     def test_several_calls_and_the_only_tool_stay(self, tiny: LanguageModel) -> None:
         lock = ToolCall("lock", {})
@@ -159,7 +195,7 @@ class TestReconsidered:
         self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, short_of: float, called: bool
     ) -> None:
         decoder, draft = Decoder(tiny), drafted(tiny, [])
-        best, said = likeliest(decoder, draft), draft.context.request.user_text
+        best, said = likeliest(decoder, draft, Deadline()), draft.context.request.user_text
         monkeypatch.setattr(reconsider, "FITS", fit(decoder, said, best) - short_of)
         calls = reconsidered(decoder, draft, 64, Deadline())
         assert [call.name for call in calls] == [best.name] * called
@@ -180,7 +216,7 @@ class TestPractice:
     @pytest.mark.parametrize("on", [True, False])
     def test_is_written_around_the_reconsidered_call(self, tiny: LanguageModel, on: bool) -> None:
         decoder = Decoder(tiny)
-        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]))
+        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]), Deadline())
         own, key = next(
             (name, key)
             for name, key in (("dim_lights", "room"), ("play_song", "song"))
@@ -194,4 +230,6 @@ class TestPractice:
         made = {c.name for e in into.examples for c in e.tool_calls}
         assert made <= {best.name if on else own}
         assert made or on
-        assert into.notes == ([f"practised {best.name}, which fits better"] if on else [])
+        assert into.notes == (
+            [f"practice is written around {best.name}, which fits better"] if on else []
+        )

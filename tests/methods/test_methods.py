@@ -23,6 +23,7 @@ from quickstudy.learning.practice import Lesson, practised
 from quickstudy.methods import RECIPES, Item, Outcome, Workbench, parse
 from quickstudy.methods.book import PracticeBook
 from quickstudy.methods.cycle import NoReset
+from quickstudy.methods.reconsidering import Reconsider
 from quickstudy.methods.supervised import Supervised
 from quickstudy.methods.voting import Majority
 from quickstudy.model import LanguageModel, PrefixCache
@@ -270,6 +271,24 @@ class TestMajority:
         method = Majority(bench, config("majority"))
         few, many = (method.affordable(bench.items[0], ratio) for ratio in (0.0, 1e9))
         assert 1 <= few < many == 64
+
+
+class TestReconsider:
+    def test_answers_with_the_reconsidered_call(self, bench: Workbench) -> None:
+        method = Reconsider(bench, config("reconsider"))
+        draft, _ = bench.draft(method.improver, bench.items[0].request)
+        (own,) = draft.reply.tool_calls
+        unlisted = replace(draft, reply=replace(draft.reply, tool_calls=(ToolCall("lamp", {}),)))
+        told = method.second(unlisted).reply.tool_calls
+        assert [call.name for call in told] == [own.name]
+        assert toolcalls.problem(told[0], draft.context.request.tools) is None
+
+    def test_is_gated_and_tells_what_the_gate_weighed(self, bench: Workbench) -> None:
+        told, sure = (answered(bench, "reconsider", f"awareness.threshold={t}") for t in (1.01, 0))
+        assert (told.triggered, sure.triggered) == (True, False)
+        assert told.answer.episode.candidates == sure.answer.episode.candidates != ()
+        assert "answer" in told.answer.episode.seconds
+        assert not told.answer.episode.practised
 
 
 class TestSupervised:

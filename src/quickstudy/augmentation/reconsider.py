@@ -22,7 +22,7 @@ from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
-from quickstudy.types import Message, Tool, ToolCall
+from quickstudy.types import Message, Request, Tool, ToolCall
 
 # Chosen on training rows 0:100 with twelve near tools listed; 0.1 to 1 do alike there.
 WEIGHT = 0.3
@@ -52,15 +52,17 @@ def reconsidered(
     the request is far likelier under the tool than under none.
     """
     calls, request = draft.reply.tool_calls, draft.context.request
-    if not request.tools or len(calls) > 1:
+    asked = request.messages[-1].role == "user"  # after a tool's result no user's words tell
+    if not asked or not request.tools or len(calls) > 1:
         return calls
     listed = calls and request.tool(calls[0].name)
     if listed and (len(request.tools) == 1 or name_margin(decoder, draft) >= SURE):
         return calls
-    tool = likeliest(decoder, draft)
+    tool = likeliest(decoder, draft, deadline)
     if calls and tool.name == calls[0].name:
         return calls
-    if not calls and fit(decoder, request.user_text, tool) < FITS:
+    deadline.check()
+    if not calls and fit(decoder, _said(request), tool) < FITS:
         return calls
     return _call_of(tool, decoder, draft, max_new_tokens, deadline) or calls
 
@@ -90,7 +92,7 @@ def speaking(decoder: Decoder, draft: Draft) -> Draft:
     return replace(draft, call_format=formats[scores.index(max(scores))])
 
 
-def likeliest(decoder: Decoder, draft: Draft) -> Tool:
+def likeliest(decoder: Decoder, draft: Draft, deadline: Deadline) -> Tool:
     """The listed tool of the highest score, given the draft's request and call format."""
     context = draft.context
     tools = list(context.request.tools)
@@ -99,7 +101,8 @@ def likeliest(decoder: Decoder, draft: Draft) -> Tool:
     names = [tool.name for tool in tools]
     opened = name_log_probs(decoder, context, list(context.turn), names, call_format)
     best = sorted(range(len(tools)), key=lambda i: -opened[i])[:MOST]
-    needed = need_log_probs(decoder, context.request.user_text, [tools[i] for i in best])
+    deadline.check()
+    needed = need_log_probs(decoder, _said(context.request), [tools[i] for i in best])
     scores = [opened[i] + WEIGHT * need for i, need in zip(best, needed, strict=True)]
     return tools[best[scores.index(max(scores))]]
 
@@ -116,6 +119,10 @@ def need_log_probs(decoder: Decoder, said: str, tools: Sequence[Tool]) -> list[f
     rows = len(tools)
     told, real = model.answer_log_probs(start([prefix] * rows), turns, [answer] * rows)
     return [float(row[mask].sum()) for row, mask in zip(told, real, strict=True)]
+
+
+def _said(request: Request) -> str:
+    return "\n".join(m.content for m in request.messages if m.role == "user")
 
 
 def _need(tool: Tool) -> list[Message]:

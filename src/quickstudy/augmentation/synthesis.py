@@ -190,7 +190,9 @@ class _Workshop:
                     self.decoder, self.draft, self.config.decoding.max_new_tokens, self.deadline
                 )
                 if calls != self.draft.reply.tool_calls:
-                    self.into.notes.append(f"practised {calls[0].name}, which fits better")
+                    self.into.notes.append(
+                        f"practice is written around {calls[0].name}, which fits better"
+                    )
             if not calls:
                 raise NoExamples(SILENT)
             if any(self.request.tool(call.name) is None for call in calls):

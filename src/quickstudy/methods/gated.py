@@ -17,10 +17,13 @@ from quickstudy.types import Answer, Candidate, Episode, Reply
 
 @dataclass(frozen=True)
 class SecondTry:
-    """What is answered in the draft's place. `samples`: what a vote was taken of."""
+    """What is answered in the draft's place.
+
+    `candidates` of the vote that gave it, `samples` that it was taken of; None: there was no vote.
+    """
 
     reply: Reply
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...] | None = None
     samples: tuple[Generation, ...] = ()
 
 
@@ -47,7 +50,7 @@ class Gated(ABC):
             certainty = assess(self.bench.decoder, draft, self.config, Deadline())
             seconds["awareness"] = time.perf_counter() - start
             unsure = certainty.value < self.improver.threshold
-            told = SecondTry(draft.reply, certainty.candidates)
+            told = SecondTry(draft.reply)
             if unsure:
                 start = time.perf_counter()
                 told = self.second(draft)
@@ -59,7 +62,7 @@ class Gated(ABC):
             practised=False,
             fallback=None,
             draft=draft.reply,
-            candidates=told.candidates,
+            candidates=certainty.candidates if told.candidates is None else told.candidates,
             seconds=seconds,
         )
         reply = told.reply

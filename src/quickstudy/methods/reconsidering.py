@@ -19,4 +19,4 @@ class Reconsider(Gated):
     def second(self, draft: Draft) -> SecondTry:
         decoder, most = self.bench.decoder, self.config.decoding.max_new_tokens
         calls = reconsidered(decoder, draft, most, Deadline())
-        return SecondTry(replace(draft.reply, tool_calls=calls), ())
+        return SecondTry(replace(draft.reply, tool_calls=calls))
