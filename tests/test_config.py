@@ -139,6 +139,7 @@ class TestPrecedence:
 
 PAPER = {
     "awareness.estimator": "rss-names",
+    "awareness.reconsider": False,
     "awareness.threshold": 0.95,
     "augmentation.strategy": "question-answer",
     "augmentation.examples": 1,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from taught import LIGHT, QUICK, openai_tool, taught
 
 from quickstudy.augmentation.synthesis import Synthesis
+from quickstudy.awareness import reconsider
+from quickstudy.awareness.reconsider import likeliest
 from quickstudy.config import Config
 from quickstudy.decoding import Deadline, Draft
 from quickstudy.improve import Given, Improver
+from quickstudy.teaching.teacher import LocalTeacher
 from quickstudy.types import Example, Message, Reply, Request, ToolCall
 
 EXAMPLE = Example((Message("user", "Torch to 77"),), (ToolCall("set_light", {"level": 77}),), "us")
@@ -80,3 +84,69 @@ def test_a_draft_in_words_practises_calls(improver: Improver, drafts: list[Draft
     assert answer.episode.practised
     assert [made.name for made in answer.tool_calls] == [call.name]
     assert answer.episode.draft.tool_calls == ()
+
+
+class TestSecondDraft:
+    """Before practice an uncertain name is weighed against the other tools'."""
+
+    @pytest.fixture
+    def draft(self, improver: Improver) -> Draft:
+        """A call of a tool that is not listed, so that it always gives way."""
+        tool = openai_tool(LIGHT)
+        request = Request.parse("A to 40", [tool, {**tool, "name": "set_beam"}])
+        reply = Reply("", (ToolCall("set_lamp", {"level": 40}),))
+        return replace(improver.draft(request), reply=reply, call_format="json")
+
+    def test_is_what_is_practised_and_stands_if_that_fails(
+        self, improver: Improver, draft: Draft
+    ) -> None:
+        best = likeliest(improver.decoder, draft, Deadline()).name
+        given: list[Draft] = []
+
+        def source(second: Draft, deadline: Deadline) -> Given:
+            given.append(second)
+            return Given(Synthesis(notes=["tried"]), 0.0, "nothing to tell")
+
+        answer = improver.improve(draft, source)
+        assert [call.name for call in given[0].reply.tool_calls] == [best]
+        assert answer.tool_calls == given[0].reply.tool_calls
+        episode = answer.episode
+        assert (episode.practised, episode.fallback) == (False, "nothing to tell")
+        assert episode.draft == draft.reply
+        assert episode.notes == (f"{best} fits better than set_lamp", "tried")
+
+    @pytest.mark.parametrize("setting", ["awareness.reconsider=false", "method=tt-d"])
+    def test_is_not_made_where_it_is_off_or_a_teacher_knows(
+        self, improver: Improver, draft: Draft, setting: str
+    ) -> None:
+        config = Config.load(overrides=[*QUICK, setting])
+        teacher = (
+            LocalTeacher(improver.decoder, config.decoding) if setting == "method=tt-d" else None
+        )
+        told = Improver(improver.model, config, teacher).reconsider(draft, Deadline())
+        assert told is draft
+
+    @pytest.mark.parametrize("fits", [-math.inf, math.inf])
+    def test_words_stand_until_a_call_is_practised(
+        self, improver: Improver, draft: Draft, monkeypatch: pytest.MonkeyPatch, fits: float
+    ) -> None:
+        monkeypatch.setattr(reconsider, "FITS", fits)
+        silent = replace(draft, reply=Reply("No."), call_format=None)
+        best = likeliest(improver.decoder, silent, Deadline()).name
+        failed = improver.improve(silent, lambda *_: Given(Synthesis(), 0.0, "nothing"))
+        assert (failed.content, failed.tool_calls) == ("No.", ())
+        called = [f"{best} fits better than words"] if fits < 0 else []
+        assert list(failed.episode.notes) == called
+        practised = improver.improve(silent)
+        if fits > 0:
+            assert practised.episode.fallback == (
+                "the draft calls no tool, so there is no call to practise"
+            )
+        assert practised.episode.draft == silent.reply
+
+    def test_spent_time_leaves_the_draft(self, improver: Improver, draft: Draft) -> None:
+        config = Config.load(overrides=[*QUICK, "budget_seconds=0.001"])
+        answer = Improver(improver.model, config).improve(draft)
+        assert answer.tool_calls == draft.reply.tool_calls
+        assert answer.episode.fallback == "the time budget is spent"
+        assert answer.episode.seconds["awareness"] > 0

@@ -18,8 +18,8 @@ from llguidance import LLMatcher
 from torch import Tensor
 
 from quickstudy import gguf, toolcalls
-from quickstudy.augmentation.reconsider import need_log_probs
 from quickstudy.awareness import rss
+from quickstudy.awareness.reconsider import need_log_probs
 from quickstudy.cli import main
 from quickstudy.config import Config, ModelConfig
 from quickstudy.decoding import Ask, Deadline, Decoder

@@ -117,6 +117,11 @@ class AwarenessConfig(Stage):
         description="tau: practises only if certainty < threshold; 0 never, 1.01 always; none:"
         f" {THRESHOLD}, and with estimator reference the one that its file gives for it",
     )
+    reconsider: bool = Field(
+        True,
+        description="reads an unsure request from the tools' side as well: where another tool fits"
+        " it better than the draft's, the draft gives way to a call of that one",
+    )
     score: Literal["sum", "mean", "votes"] = Field(
         "sum",
         description="rss: how a candidate is weighed; its log-likelihood, as sum or per-token"
@@ -155,11 +160,6 @@ class AugmentationConfig(Stage):
         "all",
         description="all: each value must stand in its request, and more; form: a valid call of a"
         " listed tool is enough (question-answer only)",
-    )
-    reconsider: bool = Field(
-        True,
-        description="reads the request from the tools' side as well: where another tool fits it"
-        " better than the draft's, practice is written around a call of that one",
     )
     no_tool: bool = Field(
         True,
@@ -336,7 +336,7 @@ _MAY_BE_SECRET = ("teacher.api_key_env", "teacher.url", "serve.keys")  # not sho
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # the recipe of arXiv 2510.07841 as far as it is known: nothing is dropped, nothing stops early
     "paper": {
-        "awareness": {"estimator": "rss-names", "threshold": 0.95},
+        "awareness": {"estimator": "rss-names", "threshold": 0.95, "reconsider": False},
         "augmentation": {
             "strategy": "question-answer",
             "examples": 1,

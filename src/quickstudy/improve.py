@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any
 
 from quickstudy import repair, toolcalls
-from quickstudy.augmentation.reconsider import speaking
 from quickstudy.augmentation.synthesis import Synthesis, synthesise
 from quickstudy.awareness.estimators import assess, check
+from quickstudy.awareness.reconsider import second_draft, speaking
 from quickstudy.config import Config
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft, Generation
 from quickstudy.errors import ConfigError, NoExamples, PracticeFailed
@@ -176,10 +176,6 @@ class Improver:
 
     def practise(self, cases: Sequence[Case], source: Source | None = None) -> None:
         """Second third: practises and answers those of which the model is unsure, side by side."""
-        for case in cases:
-            with _safely([case], "synthesis"):  # calls that the draft lacks are written somehow too
-                case.draft = speaking(self.decoder, case.draft)
-        cases = [case for case in cases if case.fallback is None]
         self._give_practice(cases, source)
         with self._practised([case for case in cases if case.fallback is None]) as practised:
             self._answer(practised)
@@ -202,13 +198,37 @@ class Improver:
         for case in cases:
             if source is None:
                 self._synthesise(case, self.decoder)
-            else:
+            elif self._reconsider(case, self.decoder):
                 with _safely([case], "synthesis"):
                     case.take(source(case.draft, case.deadline))
                 if case.given is not None:
                     case.seconds["synthesis"] = case.given.seconds
 
+    def reconsider(self, draft: Draft, deadline: Deadline, decoder: Decoder | None = None) -> Draft:
+        """What an unsure draft gives way to before practice: often itself.
+
+        It tells a call format even where it calls nothing.
+
+        Raises:
+            BudgetSpent: if the deadline passes.
+        """
+        draft = speaking(decoder or self.decoder, draft)
+        if self.teacher or not self.config.awareness.reconsider:
+            return draft
+        most = self.config.decoding.max_new_tokens
+        return second_draft(decoder or self.decoder, draft, most, deadline)
+
+    def _reconsider(self, case: Case, decoder: Decoder) -> bool:
+        """Whether the case can go on."""
+        spent = case.seconds.get("awareness", 0.0)
+        with _safely([case], "awareness"):
+            case.give_way(self.reconsider(case.draft, case.deadline, decoder))
+        case.seconds["awareness"] += spent
+        return case.fallback is None
+
     def _synthesise(self, case: Case, decoder: Decoder) -> None:
+        if not self._reconsider(case, decoder):
+            return
         with _safely([case], "synthesis"):
             synthesise(
                 decoder, case.draft, self.config, self.teacher, case.deadline, case.synthesis
@@ -365,13 +385,13 @@ class Improver:
             threshold=self.threshold,
             practised=case.practised,
             fallback=case.fallback,
-            draft=case.draft.reply,
+            draft=case.drafted,
             candidates=case.certainty.candidates if case.certainty else (),
             examples=tuple(case.synthesis.examples),
             rejected=tuple(case.synthesis.rejected),
             losses=case.losses,
             repaired=changes,
-            notes=tuple(case.synthesis.notes),
+            notes=(*case.notes, *case.synthesis.notes),
             seconds=case.seconds,
         )
         return Answer(final.content, final.tool_calls, episode, request.id, final.reasoning)
@@ -380,16 +400,20 @@ class Improver:
 class Case:
     """One request on its way through the cycle, and what happens to it, written down as it does.
 
-    `final` is the draft until there is a better answer; `fallback` says why practice gave none.
+    `drafted` is what the model said at first; `draft` what it goes on from, and `standby` what is
+    answered if practice fails: a second draft, where the first gave way to one. `final` is that
+    until there is a better answer; `fallback` says why practice gave none.
     """
 
     def __init__(self, draft: Draft, deadline: Deadline) -> None:
-        self.draft, self.context, self.final = draft, draft.context, draft.reply
+        self.draft, self.context = draft, draft.context
+        self.drafted = self.standby = self.final = draft.reply
         self.deadline = deadline
         self.unsure = False
         self.seconds = dict(draft.seconds)
         self.certainty: Certainty | None = None
         self.given: Given | None = None
+        self.notes: list[str] = []
         self.synthesis = Synthesis()
         self.adapter = 0
         self.losses: tuple[float, ...] = ()
@@ -400,6 +424,17 @@ class Case:
     def taught_under(self) -> Draft:
         """The draft whose prompt the practice examples continue."""
         return (self.given and self.given.under) or self.draft
+
+    def give_way(self, second: Draft) -> None:
+        """Goes on from a second draft; words that are all the first was stand until practised."""
+        if second.reply != self.draft.reply:
+            names = [
+                " and ".join(c.name for c in r.tool_calls) for r in (self.drafted, second.reply)
+            ]
+            self.notes.append(f"{names[1]} fits better than {names[0] or 'words'}")
+            if self.drafted.tool_calls:
+                self.standby = self.final = second.reply
+        self.draft = second
 
     def take(self, given: Given) -> None:
         self.given, made = given, given.made
@@ -448,7 +483,7 @@ def _safely(cases: Sequence[Case], stage: str) -> Iterator[None]:
         case.seconds |= seconds
         if reason:
             case.fallback = case.fallback or reason
-            case.final, case.practised = case.draft.reply, False
+            case.final, case.practised = case.standby, False
 
 
 @contextmanager

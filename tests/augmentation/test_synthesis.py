@@ -64,7 +64,6 @@ def config(strategy: Any = "auto", examples: int = 2, attempts: int = 1) -> Conf
         examples=examples,
         attempts=attempts,
         no_tool=False,
-        reconsider=False,
     )
     return Config(augmentation=augmentation)
 
@@ -339,11 +338,7 @@ class TestMemory:
 
     @staticmethod
     def remembering(folder: Path, **augmentation: Any) -> Config:
-        return Config(
-            augmentation=AugmentationConfig(
-                memory=folder, no_tool=False, reconsider=False, **augmentation
-            )
-        )
+        return Config(augmentation=AugmentationConfig(memory=folder, no_tool=False, **augmentation))
 
     def test_the_second_time_nobody_is_asked(self, tiny: LanguageModel, tmp_path: Path) -> None:
         settings = self.remembering(tmp_path)

@@ -21,7 +21,6 @@ from quickstudy.augmentation.no_tool import (
     no_tool_example,
     says_enough,
 )
-from quickstudy.augmentation.reconsider import reconsidered
 from quickstudy.augmentation.substitution import Analysis, analyse, substitute
 from quickstudy.augmentation.verify import reject
 from quickstudy.awareness import rss
@@ -31,8 +30,6 @@ from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.errors import ConfigError, NoExamples, TeacherFailed
 from quickstudy.teaching.teacher import Teacher
 from quickstudy.types import Candidate, Example, Message, Rejected, Reply, ToolCall
-
-SILENT = "the draft calls no tool, so there is no call to practise"
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +66,10 @@ def synthesise(
         NoExamples: if none survives, or the draft gives nothing to practise.
         TeacherFailed: if the teacher does and the model may not teach itself.
     """
-    if draft.context.request.tools and not draft.reply.tool_calls:
-        anew = config.augmentation.strategy != "question-answer" and draft.call_format
-        if not (anew and (teacher or config.augmentation.reconsider)):
-            raise NoExamples(SILENT)
+    silent = draft.context.request.tools and not draft.reply.tool_calls
+    told = teacher and draft.call_format and config.augmentation.strategy != "question-answer"
+    if silent and not told:
+        raise NoExamples("the draft calls no tool, so there is no call to practise")
     if teacher is not None:
         bound = teacher.for_request(config.seed, deadline)
         try:
@@ -185,16 +182,6 @@ class _Workshop:
         """The calls that practice is written around; none if the teacher would call nothing."""
         if self.teacher is None:
             calls = self.draft.reply.tool_calls
-            if self.settings.reconsider:
-                calls = reconsidered(
-                    self.decoder, self.draft, self.config.decoding.max_new_tokens, self.deadline
-                )
-                if calls != self.draft.reply.tool_calls:
-                    self.into.notes.append(
-                        f"practice is written around {calls[0].name}, which fits better"
-                    )
-            if not calls:
-                raise NoExamples(SILENT)
             if any(self.request.tool(call.name) is None for call in calls):
                 raise NoExamples("the draft calls a tool that is not listed")
             return calls

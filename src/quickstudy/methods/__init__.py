@@ -87,6 +87,7 @@ RECIPES: Mapping[str, Recipe] = {
     "reconsider": Recipe(
         "unsure answers call the tool that fits best, read from both sides; nothing is practised",
         Reconsider,
+        fixed=("awareness.reconsider=true",),
         free=True,
     ),
     "icl": Recipe(

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quickstudy.augmentation.reconsider import speaking
 from quickstudy.augmentation.synthesis import Synthesis
 from quickstudy.awareness.estimators import assess
 from quickstudy.config import Config
@@ -94,7 +93,7 @@ class OtherRequest(Cycle):
             other, _ = self.bench.draft(self.improver, item.request)
             if other.context.request.messages == draft.context.request.messages:
                 continue
-            other = speaking(self.bench.decoder, other)
+            other = self.improver.reconsider(other, deadline)
             given = super().make(other, deadline)
             if given.failure is None:
                 return replace(given, under=other)

@@ -22,7 +22,7 @@ from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
-from quickstudy.types import Message, Request, Tool, ToolCall
+from quickstudy.types import Message, Request, Tool
 
 # Chosen on training rows 0:100 with twelve near tools listed; 0.1 to 1 do alike there.
 WEIGHT = 0.3
@@ -41,30 +41,31 @@ _ANYBODY = Tool(
 )
 
 
-def reconsidered(
-    decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline
-) -> tuple[ToolCall, ...]:
-    """The calls that practice is written around: the draft's, unless another tool fits better.
+def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
+    """The draft, unless another tool fits its request better: then one call of that tool.
 
-    Then it is one call of that tool, decoded greedily with no other tool allowed; the draft's
-    own stay where that gives none. Drafts of several calls, and those that are sure of the name
-    of a listed tool, are left as they are. A draft that calls nothing is given a call only if
-    the request is far likelier under the tool than under none.
+    That is decoded greedily with no other tool allowed; where it gives no valid call, the draft
+    stays. So do drafts of several calls, and those that are sure of the name of a listed tool.
+    A draft that calls nothing gives way only if the request is far likelier under the tool than
+    under none.
+
+    Raises:
+        BudgetSpent: if the deadline passes.
     """
     calls, request = draft.reply.tool_calls, draft.context.request
     asked = request.messages[-1].role == "user"  # after a tool's result no user's words tell
     if not asked or not request.tools or len(calls) > 1:
-        return calls
+        return draft
     listed = calls and request.tool(calls[0].name)
     if listed and (len(request.tools) == 1 or name_margin(decoder, draft) >= SURE):
-        return calls
+        return draft
     tool = likeliest(decoder, draft, deadline)
     if calls and tool.name == calls[0].name:
-        return calls
+        return draft
     deadline.check()
     if not calls and fit(decoder, _said(request), tool) < FITS:
-        return calls
-    return _call_of(tool, decoder, draft, max_new_tokens, deadline) or calls
+        return draft
+    return _call_of(tool, decoder, draft, max_new_tokens, deadline)
 
 
 def name_margin(decoder: Decoder, draft: Draft) -> float:
@@ -137,25 +138,26 @@ def _need(tool: Tool) -> list[Message]:
 
 def _call_of(
     tool: Tool, decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline
-) -> tuple[ToolCall, ...]:
-    context = draft.context
-    alone = replace(context.request, tools=(tool,), must_call=True)
+) -> Draft:
+    context, model = draft.context, decoder.model
     rules = toolcalls.grammar(
-        alone.tools,
-        decoder.model.single_tokens,
+        [tool],
+        model.single_tokens,
         draft.call_format,
         1,
-        decoder.model.call_formats,
-        decoder.model.reasoning_start(context.thinking),
+        model.call_formats,
+        model.reasoning_start(context.thinking),
         must_call=True,
     )
     if decoder.refusal(rules):
-        return ()
+        return draft
     (said,) = decoder.decode(
         context.prefix,
         [Ask(context.turn, rules, likely=(*draft.generation.ids, *context.turn))],
         max_new_tokens=max_new_tokens,
         deadline=deadline,
     )
-    calls = toolcalls.read(said.text, alone.tools)[0].tool_calls
-    return calls if [toolcalls.problem(call, alone.tools) for call in calls] == [None] else ()
+    reply, call_format = toolcalls.read(said.text, [tool])
+    if [toolcalls.problem(call, [tool]) for call in reply.tool_calls] != [None]:
+        return draft
+    return replace(draft, generation=said, reply=reply, call_format=call_format)

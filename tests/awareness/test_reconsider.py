@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,20 +11,19 @@ import pytest
 import torch
 
 from quickstudy import toolcalls
-from quickstudy.augmentation import reconsider
-from quickstudy.augmentation.reconsider import (
+from quickstudy.awareness import reconsider
+from quickstudy.awareness.names import name_log_probs
+from quickstudy.awareness.reconsider import (
     fit,
     likeliest,
     name_margin,
     need_log_probs,
-    reconsidered,
+    second_draft,
     speaking,
 )
-from quickstudy.augmentation.synthesis import Synthesis, synthesise
-from quickstudy.awareness.names import name_log_probs
-from quickstudy.config import AugmentationConfig, Config, DecodingConfig
+from quickstudy.config import Config, DecodingConfig
 from quickstudy.decoding import Choice, Deadline, Decoder, Draft, Generation
-from quickstudy.errors import BudgetSpent, NoExamples
+from quickstudy.errors import BudgetSpent
 from quickstudy.improve import Improver
 from quickstudy.model import LanguageModel
 from quickstudy.prompts import dialogue
@@ -136,19 +134,23 @@ class TestSpeaking:
             assert speaking(Decoder(tiny), draft) is draft
 
 
-class TestReconsidered:
+class TestSecondDraft:
     def test_another_tool_that_fits_better_is_called(self, tiny: LanguageModel) -> None:
         decoder = Decoder(tiny)
         best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]), Deadline())
         for name in ("dim_lights", "lock", "play_song", "not_listed"):
             own = ToolCall(name, {})
             draft = drafted(tiny, [own])
-            calls = reconsidered(decoder, draft, 64, Deadline())
+            second = second_draft(decoder, draft, 64, Deadline())
+            calls = second.reply.tool_calls
             if name == best.name:
-                assert calls == (own,)
+                assert second is draft
             else:
                 assert [call.name for call in calls] == [best.name]
                 assert toolcalls.problem(calls[0], draft.context.request.tools) is None
+                listed = draft.context.request.tools
+                assert toolcalls.read(second.generation.text, listed)[0] == second.reply
+                assert second.call_format == draft.call_format
 
     def test_a_draft_that_is_sure_of_a_listed_name_stays(self, tiny: LanguageModel) -> None:
         decoder = Decoder(tiny)
@@ -157,7 +159,7 @@ class TestReconsidered:
         for name, sure, stays in ((own, 0.9, True), (own, 0.7, False), ("not_listed", 0.9, False)):
             draft = drafted(tiny, [ToolCall(name, {})], margin=sure)
             assert name_margin(decoder, draft) == pytest.approx(sure)
-            called = [call.name for call in reconsidered(decoder, draft, 64, Deadline())]
+            called = [c.name for c in second_draft(decoder, draft, 64, Deadline()).reply.tool_calls]
             assert called == [name if stays else best.name]
 
     def test_the_least_certain_token_of_the_name_counts_and_no_other(
@@ -177,18 +179,18 @@ class TestReconsidered:
         request = draft.context.request
         told = replace(request, messages=(*request.messages, Message("tool", "It is done.")))
         draft = replace(draft, context=replace(draft.context, request=told))
-        assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == draft.reply.tool_calls
+        assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
 
     def test_gives_up_when_the_time_is_spent(self, tiny: LanguageModel) -> None:
         draft = drafted(tiny, [ToolCall("not_listed", {})])
         with pytest.raises(BudgetSpent):
-            reconsidered(Decoder(tiny), draft, 64, Deadline(0.0))
+            second_draft(Decoder(tiny), draft, 64, Deadline(0.0))
 
     def test_several_calls_and_the_only_tool_stay(self, tiny: LanguageModel) -> None:
         lock = ToolCall("lock", {})
         for calls, tools in (((lock, lock), TOOLS), ((lock,), TOOLS[1:2]), ((), [])):
             draft = drafted(tiny, calls, tools)
-            assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == calls
+            assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
 
     @pytest.mark.parametrize(("short_of", "called"), [(1e-3, True), (-1e-3, False)])
     def test_a_draft_in_words_gets_a_call_that_fits_well(
@@ -197,39 +199,16 @@ class TestReconsidered:
         decoder, draft = Decoder(tiny), drafted(tiny, [])
         best, said = likeliest(decoder, draft, Deadline()), draft.context.request.user_text
         monkeypatch.setattr(reconsider, "FITS", fit(decoder, said, best) - short_of)
-        calls = reconsidered(decoder, draft, 64, Deadline())
-        assert [call.name for call in calls] == [best.name] * called
+        second = second_draft(decoder, draft, 64, Deadline())
+        assert [call.name for call in second.reply.tool_calls] == [best.name] * called
 
     def test_a_call_that_is_cut_off_is_none(self, tiny: LanguageModel) -> None:
         tools = [tool(name, text={"type": "string", "minLength": 50}) for name in "ab"]
         draft = drafted(tiny, [ToolCall("not_listed", {})], tools)
-        assert reconsidered(Decoder(tiny), draft, 9, Deadline()) == draft.reply.tool_calls
+        assert second_draft(Decoder(tiny), draft, 9, Deadline()) is draft
 
     def test_a_tool_that_makes_no_grammar_leaves_the_draft(self, tiny: LanguageModel) -> None:
         odd = {"type": "string", "pattern": "(?=a)b"}
         tools = [tool("a", x=odd), tool("b", x=odd)]
         draft = drafted(tiny, [ToolCall("c", {})], tools)
-        assert reconsidered(Decoder(tiny), draft, 64, Deadline()) == draft.reply.tool_calls
-
-
-class TestPractice:
-    @pytest.mark.parametrize("on", [True, False])
-    def test_is_written_around_the_reconsidered_call(self, tiny: LanguageModel, on: bool) -> None:
-        decoder = Decoder(tiny)
-        best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]), Deadline())
-        own, key = next(
-            (name, key)
-            for name, key in (("dim_lights", "room"), ("play_song", "song"))
-            if name != best.name
-        )
-        draft = drafted(tiny, [ToolCall(own, {key: "blue"})])
-        augmentation = AugmentationConfig(reconsider=on, strategy="substitution", no_tool=False)
-        into = Synthesis()
-        with suppress(NoExamples):  # what a random model calls the tool with may not be varied
-            synthesise(decoder, draft, Config(augmentation=augmentation), None, Deadline(), into)
-        made = {c.name for e in into.examples for c in e.tool_calls}
-        assert made <= {best.name if on else own}
-        assert made or on
-        assert into.notes == (
-            [f"practice is written around {best.name}, which fits better"] if on else []
-        )
+        assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
