@@ -1,9 +1,11 @@
 """READ FIRST: the whole cycle, in `Improver.improve`.
 
     prefill -> draft -> sure?  yes: the draft is the answer
-                               no:  write practice -> train a throw-away adapter -> answer -> forget
+                               no:  reconsider the tool -> write practice
+                                    -> train a throw-away adapter -> answer -> forget
 
-Whatever fails on the unsure path, the draft is the answer and the episode says why.
+Whatever fails on the unsure path, the draft is the answer (reconsidered or not) and the episode
+says why.
 """
 
 from __future__ import annotations
