@@ -152,6 +152,25 @@ class TestSecondDraft:
                 assert toolcalls.read(second.generation.text, listed)[0] == second.reply
                 assert second.call_format == draft.call_format
 
+    def test_gives_way_to_no_call_that_must_invent_more(self, tiny: LanguageModel) -> None:
+        """Of near tools that take the room or a key nobody has told, the draft takes the room."""
+        decoder = Decoder(tiny)
+        room, seen = {"type": "string", "pattern": "^blue room$"}, set[bool]()
+        for own, other in (("aa", "ab"), ("ab", "aa")):
+            stated = [tool(own, room=room), tool(other, room=room)]
+            invents = [
+                tool(own, room=room),
+                tool(other, key={"type": "string", "pattern": "^your_key_here$"}),
+            ]
+            call = ToolCall(own, {"room": "blue room"})
+            for tools, gives_way in ((stated, True), (invents, False)):
+                draft = drafted(tiny, [call], tools)
+                if likeliest(decoder, draft, Deadline()).name == other:
+                    second = second_draft(decoder, draft, 64, Deadline())
+                    assert (second is not draft) == gives_way
+                    seen.add(gives_way)
+        assert seen == {True, False}
+
     def test_a_draft_that_is_sure_of_a_listed_name_stays(self, tiny: LanguageModel) -> None:
         decoder = Decoder(tiny)
         best = likeliest(decoder, drafted(tiny, [ToolCall("lock", {})]), Deadline())

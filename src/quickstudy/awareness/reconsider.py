@@ -20,6 +20,7 @@ from quickstudy.awareness.kinds import choice_kinds
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
+from quickstudy.grounding.ground import Status, ground_all
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
 from quickstudy.types import Message, Request, Tool
@@ -47,7 +48,7 @@ def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: 
     That is decoded greedily with no other tool allowed; where it gives no valid call, the draft
     stays. So do drafts of several calls, and those that are sure of the name of a listed tool.
     A draft that calls nothing gives way only if the request is far likelier under the tool than
-    under none.
+    under none, and none gives way to a call that must invent more.
 
     Raises:
         BudgetSpent: if the deadline passes.
@@ -65,7 +66,10 @@ def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: 
     deadline.check()
     if not calls and fit(decoder, _said(request), tool) < FITS:
         return draft
-    return _call_of(tool, decoder, draft, max_new_tokens, deadline)
+    second = _call_of(tool, decoder, draft, max_new_tokens, deadline)
+    if listed and _invented(second) > _invented(draft):
+        return draft
+    return second
 
 
 def name_margin(decoder: Decoder, draft: Draft) -> float:
@@ -120,6 +124,17 @@ def need_log_probs(decoder: Decoder, said: str, tools: Sequence[Tool]) -> list[f
     rows = len(tools)
     told, real = model.answer_log_probs(start([prefix] * rows), turns, [answer] * rows)
     return [float(row[mask].sum()) for row, mask in zip(told, real, strict=True)]
+
+
+def _invented(draft: Draft) -> int:
+    """How many required arguments of the calls have values that the request does not state."""
+    request, count = draft.context.request, 0
+    for call in draft.reply.tool_calls:
+        tool = request.tool(call.name)
+        if tool is not None:
+            found = ground_all(call.arguments, tool.properties, request.user_text)
+            count += sum(found[n].status is Status.INVENTED for n in tool.required if n in found)
+    return count
 
 
 def _said(request: Request) -> str:
