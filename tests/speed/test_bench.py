@@ -14,7 +14,8 @@ from rich.console import Console
 
 from quickstudy.errors import QuickstudyError
 from quickstudy.speed import bench, memory
-from quickstudy.speed.measure import read
+from quickstudy.speed.folder import check_comparable
+from quickstudy.speed.records import read
 
 CONSOLE = Console(quiet=True)
 
@@ -127,8 +128,8 @@ def test_runs_that_do_not_compare_are_not_mixed(
     other["machine"]["memory_gib"] = 1  # says nothing about speed
     file, line = tmp_path / "records.jsonl", {"run": "1", "row": "machine", "variant": ""}
     file.write_text(json.dumps({**line, **other}) + "\n")
-    bench._check_comparable(file, told)
+    check_comparable(file, read(file), told)
     change(other)
     file.write_text(f"{json.dumps({**line, **told})}\n{json.dumps({**line, **other})}\n")
     with pytest.raises(QuickstudyError, match=f"{says}.* use another --out"):
-        bench._check_comparable(file, told)
+        check_comparable(file, read(file), told)

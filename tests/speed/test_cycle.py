@@ -13,7 +13,8 @@ from rich.progress import Progress
 from quickstudy.config import Config
 from quickstudy.model import LanguageModel
 from quickstudy.speed import cycle, workload
-from quickstudy.speed.measure import Recorder, read
+from quickstudy.speed.measure import Recorder
+from quickstudy.speed.records import read
 from quickstudy.speed.setting import Setting
 
 

@@ -10,7 +10,7 @@ import pytest
 from quickstudy.speed.efficiency import efficiency
 from quickstudy.speed.found import Found
 from quickstudy.speed.limits import STEP_SHAPE
-from quickstudy.speed.measure import Record
+from quickstudy.speed.records import Record
 
 MACHINE: Record = {"row": "machine", "variant": "", "machine": {"dtype": "bfloat16"}}
 

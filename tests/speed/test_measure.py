@@ -10,7 +10,8 @@ import torch
 from rich.progress import Progress
 
 from quickstudy.speed import measure
-from quickstudy.speed.measure import Recorder, read
+from quickstudy.speed.measure import Recorder
+from quickstudy.speed.records import read
 
 
 def recorder(file: Path, repeats: int) -> Recorder:

@@ -42,7 +42,7 @@ def test_training_learns_and_is_unloaded(
     ids = torch.tensor([[*SEQUENCES[0].turn, *SEQUENCES[0].answer]])
     logits = naive.network(ids).logits
     for _ in range(2):  # a second adapter is as fresh as the first
-        with warnings.catch_warnings(action="ignore"), naive.adapted() as network:
+        with warnings.catch_warnings(action="ignore"), naive.adapted(wide=way == "with_trainer") as network:
             getattr(naive, way)(network, SEQUENCES)
             trained = {n: p for n, p in network.named_parameters() if "lora_B" in n}
             assert len(trained) == 14
@@ -74,6 +74,7 @@ def test_generate_gives_as_many_tokens_as_told_with_and_without_cache(naive: Nai
 def test_pipeline_tells_its_stages(naive: Naive) -> None:
     request = workload.scenarios()["short"].requests[0]
     with warnings.catch_warnings(action="ignore"):
-        seconds = naive.pipeline(request, SEQUENCES)
+        told = naive.pipeline(request, SEQUENCES)
+    seconds = told["stages"]
     assert list(seconds) == ["draft", "synthesis", "practice", "answer", "reset"]
     assert all(spent > 0 for spent in seconds.values())

@@ -12,7 +12,7 @@ from rich.console import Console
 from quickstudy.speed import figure, report
 from quickstudy.speed.found import paired_ratio, spread
 from quickstudy.speed.limits import STEP_SHAPE
-from quickstudy.speed.measure import Record
+from quickstudy.speed.records import Record
 from quickstudy.speed.summary import bound, summarise
 
 

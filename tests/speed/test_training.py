@@ -11,7 +11,8 @@ from rich.progress import Progress
 from quickstudy.config import Config
 from quickstudy.model import LanguageModel
 from quickstudy.speed import training, workload
-from quickstudy.speed.measure import Recorder, read
+from quickstudy.speed.measure import Recorder
+from quickstudy.speed.records import read
 from quickstudy.speed.setting import Setting
 
 
@@ -32,11 +33,11 @@ def test_a_bank_is_stepped_at_the_ends_only(tiny: LanguageModel, tmp_path: Path)
         (prefix, count, 1, name): number
         for prefix in workload.LENGTHS
         for count in (2, 4)
-        for name, number in (("few", 2), ("many", 6))
+        for name, number in (("few", 2), ("many", 12))
     }
     bank = {
         (prefix, 2, 8, name): number
         for prefix in ("short", "long")
-        for name, number in (("few", 1), ("many", 3))
+        for name, number in (("few", 1), ("many", 5))
     }
     assert steps == alone | bank

@@ -12,16 +12,20 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from quickstudy import files
+from quickstudy import catalog, files, jsonlines
 from quickstudy.config import Config
 from quickstudy.errors import QuickstudyError
 from quickstudy.model import LanguageModel, PrefixCache
 from quickstudy.speed import cycle, decoding, figure, limits, memory, naive, training, workload
-from quickstudy.speed.measure import Record, Recorder, read
+from quickstudy.speed.folder import check_comparable, held
+from quickstudy.speed.measure import Recorder
+from quickstudy.speed.origin import origin
+from quickstudy.speed.records import ended, read
 from quickstudy.speed.setting import Setting
 from quickstudy.speed.summary import summarise
 
@@ -36,8 +40,6 @@ ROWS: Mapping[str, Callable[[Setting], None]] = {
     "together": cycle.together,
     "memory": memory.memory,
 }
-# what two runs must have alike to stand in one summary, beside their settings
-COMPARED = ("model", "device", "processor", "threads", "torch", "dtype")
 QUICK = ("decoding.max_new_tokens=64", "learning.epochs=1")
 
 
@@ -60,33 +62,78 @@ def run(
         QuickstudyError: if a row is unknown, the model reads too few tokens, or `out` holds
             results that do not compare.
     """
-    unknown = sorted(set(only) - set(ROWS))
-    if unknown:
-        raise QuickstudyError(f"unknown row {unknown[0]}; choose from {', '.join(ROWS)}")
+    _check_rows(only)
     given = [*(QUICK if quick else ()), *([f"model.threads={threads}"] if threads else ())]
     config = Config.load(None, given)
-    _prepare(out)
-    with console.status(f"loading {spec}"):
-        model = LanguageModel.load(spec, config.model)
-    model.prefixes = PrefixCache(0)  # every request pays for its own
-    records = out / "records.jsonl"
-    lengths = _lengths(model, config, quick)
-    told = {"machine": limits.machine(model), "quick": quick, "settings": _settings(config)}
-    _check_comparable(records, told)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    naive.quiet()
-    with Progress(*columns, console=console, transient=True) as progress:
-        name = datetime.now(UTC).isoformat(timespec="seconds")
-        recorder = Recorder(records, name, model.device, repeats, progress)
-        recorder.write("machine", "", **told)
-        setting = Setting(model, spec, config, recorder, lengths, quick)
+    catalog.resolve(spec, config.model.cache_dir)  # a wrong name leaves no folder behind
+    with held(out) as file:
+        before = read(file)
+        with console.status(f"loading {spec}"):
+            model = LanguageModel.load(spec, config.model)
+        model.prefixes = PrefixCache(0)  # every request pays for its own
+        lengths = _lengths(model, config, quick)
+        told = {
+            "machine": limits.machine(model),
+            "origin": origin(),
+            "quick": quick,
+            "repeats": repeats,
+            "lengths": [scenario.name for scenario in lengths],
+            "settings": _settings(config),
+        }
+        check_comparable(file, before, told)
+        jsonlines.complete(file)  # cuts off what a kill has left of a last line
         chosen = [row for row in ROWS if not only or row in only]
-        for row in progress.track(chosen, description="rows"):
-            ROWS[row](setting)
-    summary = summarise(read(records))
+        name = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{uuid4().hex[:6]}"
+        naive.quiet()
+        try:
+            with _progress(console) as progress:
+                recorder = Recorder(file, name, model.device, repeats, progress)
+                recorder.write("machine", "", **told)
+                setting = Setting(model, spec, config, recorder, lengths, quick)
+                for row in progress.track(chosen, description="rows"):
+                    ROWS[row](setting)
+                    recorder.end(row)
+        except (KeyboardInterrupt, Exception):
+            _written(out)
+            _say_what_is_kept(console, out, name, chosen)
+            raise
+        return _written(out)
+
+
+def _check_rows(only: Collection[str]) -> None:
+    for row in sorted(set(only) - set(ROWS)):
+        parts = row.replace(",", " ").split()
+        if len(parts) > 1 and set(parts) <= set(ROWS):
+            repeated = " ".join(f"--only {part}" for part in parts)
+            raise QuickstudyError(f"--only takes one row; repeat it: {repeated}")
+        raise QuickstudyError(f"unknown row {row}; choose from {', '.join(ROWS)}")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _written(out: Path) -> dict[str, Any]:
+    """The summary of all that the folder holds, beside its figure."""
+    summary = summarise(read(out / "records.jsonl"))
     files.write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     figure.draw(summary, out / "speed.svg")
     return summary
+
+
+def _say_what_is_kept(console: Console, out: Path, run: str, chosen: Collection[str]) -> None:
+    whole = ended(read(out / "records.jsonl"))
+    missing = [row for row in chosen if (run, row) not in whole]
+    done = [row for row in chosen if row not in missing]
+    again = " ".join(f"--only {row}" for row in missing)
+    console.print(
+        f"{out} keeps what was measured; to the end: {', '.join(done) or 'no row'}."
+        f" Go on with the same command and {again}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _lengths(model: LanguageModel, config: Config, quick: bool) -> list[workload.Scenario]:
@@ -114,36 +161,3 @@ def _settings(config: Config) -> dict[str, Any]:
         ),
         **{stage: getattr(config, stage).model_dump(mode="json") for stage in stages},
     }
-
-
-def _prepare(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "records.jsonl").touch()
-    except OSError as error:
-        reason = error.strerror
-        raise QuickstudyError(f"cannot write to {out}: {reason}; use another --out") from error
-
-
-def _check_comparable(file: Path, told: Record) -> None:
-    """Refuses to mix runs: ratios of one machine do not stand beside limits of another."""
-    here = _compared(told)
-    for record in (r for r in read(file) if r["row"] == "machine"):
-        there = _compared(record)
-        for name in {**here, **there}:
-            if here.get(name) != there.get(name):
-                raise QuickstudyError(
-                    f"{file} holds results with {name} = {there.get(name, 'unknown')}, and now it"
-                    f" is {here.get(name, 'unknown')}; use another --out"
-                )
-
-
-def _compared(told: Record) -> dict[str, Any]:
-    """What must be alike, by name: `model`, `quick`, `learning.rank`."""
-    machine = told["machine"]
-    alike = {name: machine[name] for name in COMPARED if name in machine}
-    alike |= {"quick": told["quick"]} if "quick" in told else {}
-    for name, value in told.get("settings", {}).items():
-        fields = value.items() if isinstance(value, dict) else [("", value)]
-        alike |= {f"{name}.{field}".rstrip("."): setting for field, setting in fields}
-    return alike

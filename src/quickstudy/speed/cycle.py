@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quickstudy.learning.practice import Lesson
 from quickstudy.model import PrefixCache
 from quickstudy.speed.flops import prefill_work
 from quickstudy.speed.measure import Work, synchronise
@@ -22,31 +23,43 @@ def whole(setting: Setting) -> None:
     for scenario in setting.lengths:
         tokens = len(setting.model.prefill(scenario.requests[0]).prefix.ids)
         needs = prefill_work(setting.model.network, tokens)
-        setting.recorder.paired(
-            "whole",
-            {"prefix": scenario.name, "prefill_flops": needs},
-            {path: _one(setting, path, scenario.requests) for path in ("plain", "sure", "unsure")},
-        )
+        cell = {"prefix": scenario.name, "prefix_tokens": tokens, "prefill_flops": needs}
+        for request in setting.asked(scenario):
+            setting.recorder.paired(
+                "whole",
+                {**cell, "request": request.id},
+                {path: _one(setting, path, request) for path in ("plain", "sure", "unsure")},
+            )
 
 
 def pipeline(setting: Setting) -> None:
-    """Row `pipeline`: an unsure request, ours and as it is done today."""
+    """Row `pipeline`: an unsure request as it is done today, ours, and ours with every step.
+
+    What is done differs: today's way takes every step on examples of a fixed length and samples
+    its synthesis; ours stops early and substitutes where it can. `ours-every-step` leaves the
+    early stop out.
+    """
     naive = Naive(setting.model, setting.config)
     for scenario in setting.lengths:
         context = setting.model.prefill(scenario.requests[0])
         examples = scenario.practice[: setting.config.augmentation.examples]
         told = lessons(setting.model, context, examples)
         whole = sequences(context.prefix, told)
+        request = scenario.requests[0]
 
         def today(
-            repeat: int, asked: Sequence[Request] = scenario.requests, whole: Any = whole
+            _: int, request: Request = request, whole: Sequence[Lesson] = whole
         ) -> Mapping[str, Any]:
-            return {"stages": naive.pipeline(asked[repeat % len(asked)], whole)}
+            return naive.pipeline(request, whole)
 
         setting.recorder.paired(
             "pipeline",
-            {"prefix": scenario.name},
-            {"naive": today, "ours": _one(setting, "unsure", scenario.requests)},
+            {"prefix": scenario.name, "request": request.id},
+            {
+                "naive": today,
+                "ours": _one(setting, "unsure", request),
+                "ours-every-step": _one(setting, "every-step", request),
+            },
         )
 
 
@@ -92,15 +105,10 @@ def together(setting: Setting) -> None:
     setting.model.prefixes = PrefixCache(0)
 
 
-def _one(setting: Setting, path: str, requests: Sequence[Request]) -> Work:
-    """Another request every round."""
+def _one(setting: Setting, path: str, request: Request) -> Work:
+    """The same request in every round, so that the rounds tell the noise alone."""
     improver = setting.improver(path)
-
-    def work(repeat: int) -> Mapping[str, Any]:
-        request = requests[repeat % len(requests)]
-        return {"request": request.id, **_told(improver.answer_request(request))}
-
-    return work
+    return lambda _: _told(improver.answer_request(request))
 
 
 def _stages(answers: Sequence[Answer]) -> dict[str, float]:
@@ -117,6 +125,8 @@ def _told(answer: Answer) -> dict[str, Any]:
     return {
         "practised": episode.practised,
         "fallback": episode.fallback,
+        "examples": len(episode.examples),
+        "steps": len(episode.losses),
         "losses": list(episode.losses),
         "stages": dict(episode.seconds),
         "answer": [call.to_json() for call in answer.tool_calls],

@@ -9,59 +9,75 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from quickstudy import narrow
-from quickstudy.decoding import Ask, Deadline
+from quickstudy.config import DecodingConfig
+from quickstudy.decoding import Ask, Deadline, Decoder
+from quickstudy.model import Context
 from quickstudy.speed.flops import weight_bytes
 from quickstudy.speed.naive import Naive
 from quickstudy.speed.setting import Setting
 
 
 def decode(setting: Setting) -> None:
+    """Variants take one lever away after another, so that each can be seen apart.
+
+    ours: grammar (forced tokens cost no pass of their own), guesses, int8 copies;
+    ours-unconstrained: no grammar; ours-plain: no guesses either; generate.
+    """
     model, settings = setting.model, setting.config.decoding
     naive, decoder = Naive(model, setting.config), setting.improver("plain").decoder
     scenario = setting.lengths[0]
-    contexts = [model.prefill(request) for request in scenario.requests]
-    grammars = [decoder.grammar(r, settings, settings.thinking) for r in scenario.requests]
-    lengths: dict[int, int] = {}  # of our answer to each request
+    for request in setting.asked(scenario):
+        context = model.prefill(request)
+        grammar = decoder.grammar(request, settings, settings.thinking)
+        ways = {
+            "ours": Ask(context.turn, grammar, likely=context.turn),
+            "ours-unconstrained": Ask(context.turn, likely=context.turn),
+            "ours-plain": Ask(context.turn),
+        }
+        lengths: list[int] = []  # of our answers, the same in every round
+        variants = {
+            name: partial(_ours, decoder, model.network, context, ask, settings, lengths)
+            for name, ask in ways.items()
+        }
+        setting.recorder.paired(
+            "decode",
+            {"prefix": scenario.name, "request": request.id},
+            {**variants, "generate": partial(_framework, naive, context, lengths)},
+        )
 
-    def ours(repeat: int, constrained: bool) -> Mapping[str, Any]:
-        at = repeat % len(contexts)
-        grammar = grammars[at] if constrained else None
-        with _widths(model.network) as widths:
-            generation = decoder.decode(
-                contexts[at].prefix,
-                [Ask(contexts[at].turn, grammar, likely=contexts[at].turn)],
-                max_new_tokens=settings.max_new_tokens,
-                deadline=Deadline(),
-            )[0]
-        if constrained:
-            lengths[at] = len(generation.ids)
-        return {"tokens": len(generation.ids), **_read(model.network, widths)}
 
-    def framework(repeat: int) -> Mapping[str, Any]:
-        at = repeat % len(contexts)
-        context, length = contexts[at], lengths[at]
-        with _widths(naive.network) as widths:
-            ids = naive.generate(
-                naive.network,
-                [*context.prefix.ids, *context.turn],
-                most=length,
-                least=length,
-                cache=context.prefix.fork(),
-            )
-        return {"tokens": len(ids), **_read(naive.network, widths)}
+def _ours(
+    decoder: Decoder,
+    network: Any,
+    context: Context,
+    ask: Ask,
+    settings: DecodingConfig,
+    lengths: list[int],
+    _: int,
+) -> Mapping[str, Any]:
+    with _widths(network) as widths:
+        generation = decoder.decode(
+            context.prefix, [ask], max_new_tokens=settings.max_new_tokens, deadline=Deadline()
+        )[0]
+    if ask.grammar:
+        lengths[:] = [len(generation.ids)]
+    return {"tokens": len(generation.ids), **_read(network, widths)}
 
-    setting.recorder.paired(
-        "decode",
-        {"prefix": scenario.name},
-        {
-            "ours": lambda repeat: ours(repeat, True),
-            "ours-unconstrained": lambda repeat: ours(repeat, False),
-            "generate": framework,
-        },
-    )
+
+def _framework(naive: Naive, context: Context, lengths: Sequence[int], _: int) -> Mapping[str, Any]:
+    with _widths(naive.network) as widths:
+        ids = naive.generate(
+            naive.network,
+            [*context.prefix.ids, *context.turn],
+            most=lengths[0],
+            least=lengths[0],
+            cache=context.prefix.fork(),
+        )
+    return {"tokens": len(ids), **_read(naive.network, widths)}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 
 from quickstudy.speed.found import Details, Found, by_prefix, short, spread
 from quickstudy.speed.limits import STEP_SHAPE
-from quickstudy.speed.measure import Record
+from quickstudy.speed.records import Record
 
 
 def limits_of(found: Found) -> Details:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quickstudy.speed.measure import Record
+from quickstudy.speed.records import Record
 from quickstudy.speed.workload import LENGTHS
 
 Details = dict[str, Any]

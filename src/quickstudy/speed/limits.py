@@ -91,6 +91,7 @@ def machine(model: LanguageModel) -> dict[str, object]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # it compares itself as a version
         "transformers": version("transformers"),
+        "peft": version("peft"),
     }
 
 

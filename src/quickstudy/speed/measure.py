@@ -1,9 +1,6 @@
 """Timing: variants of one piece of work in turns (A B A B ...), every repetition written down.
 
-Knows nothing about models. A record is one line of `records.jsonl`:
-
-    {"run": "2026-11-22T08:00:00", "row": "practice", "variant": "naive-trainer",
-     "prefix": "short", "repeat": 0, "seconds": 61.2, ...}
+Knows nothing about models; `records.py` tells what a record is.
 """
 
 from __future__ import annotations
@@ -20,11 +17,10 @@ from rich.progress import Progress
 
 from quickstudy import jsonlines
 
-Record = dict[str, Any]
 Work = Callable[[int], Mapping[str, Any] | None]
 
-LIMIT = 600.0  # seconds: rounds that begin later are left out, beyond the first two
-ROUNDS = 2
+LIMIT = 600.0  # seconds: rounds that begin later are left out, beyond the first three
+ROUNDS = 3
 
 
 class Recorder:
@@ -41,6 +37,10 @@ class Recorder:
         record = {"run": self.run, "row": row, "variant": variant, **told}
         jsonlines.append(self.file, record)
 
+    def end(self, row: str) -> None:
+        """Marks the row as measured to its end; without it, what is there was cut off."""
+        self.write("end", row)
+
     def say(self, text: str) -> None:
         """Tells the person who waits, above the progress bars."""
         self.progress.console.print(text, style="dim", highlight=False, markup=False)
@@ -52,7 +52,7 @@ class Recorder:
 
         A row's first cell begins with a round that is not recorded, so that nobody pays for
         imports, compilation and cold caches. Rounds that would begin more than `LIMIT` seconds
-        after the first are left out, but for the second: the records say how many there were.
+        after the first are left out, beyond `ROUNDS`: the records say how many there were.
 
         Args:
             cell: what all variants of this comparison have in common, such as the prefix.
@@ -60,7 +60,7 @@ class Recorder:
                 written into its record.
             warm: whether the row's first cell is to begin with that round.
         """
-        told = " ".join(str(value) for value in cell.values())
+        told = " ".join(str(value) for value in cell.values() if not isinstance(value, float))
         task = self.progress.add_task(f"{row} {told}", total=self.repeats * len(variants))
         if warm and row not in self._warm:
             self._warm.add(row)
@@ -96,8 +96,3 @@ def synchronise(device: torch.device) -> None:
     """Waits for what is queued on the device; a CPU queues nothing."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def read(file: Path) -> list[Record]:
-    """The records of a file; none if it is not there."""
-    return jsonlines.complete(file)

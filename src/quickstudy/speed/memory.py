@@ -41,6 +41,7 @@ def memory(setting: Setting) -> None:
                 name: partial(_process, setting, config, scenario.name)
                 for name, config in variants(setting.config).items()
             },
+            warm=False,  # a new process has nothing that a round before it could warm
         )
 
 

@@ -11,7 +11,7 @@ import copy
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -43,13 +43,18 @@ class Naive:
         self.model, self.config = model, config
         self.network = bare(model.network)
 
-    def practise(self, train: Train, sequences: Sequence[Lesson]) -> None:
+    def practise(self, train: Train, sequences: Sequence[Lesson], *, wide: bool) -> None:
         """A fresh adapter, trained and thrown away; each lesson's turn is the whole prompt."""
-        with self.adapted() as network:
+        with self.adapted(wide=wide) as network:
             train(network, sequences)
 
     @contextmanager
-    def adapted(self) -> Iterator[Any]:
+    def adapted(self, *, wide: bool) -> Iterator[Any]:
+        """The network under a fresh adapter, in float32 as PEFT has it unless told otherwise.
+
+        Args:
+            wide: PEFT's default; else the adapter is of the network's own type, which is faster.
+        """
         learning = self.config.learning
         settings = peft.LoraConfig(
             r=learning.rank,
@@ -61,13 +66,14 @@ class Naive:
         )
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
             # PEFT asks transformers for what it calls by another name now
-            network = peft.get_peft_model(self.network, settings)
+            network = peft.get_peft_model(self.network, settings, autocast_adapter_dtype=wide)
         try:
             yield network
         finally:
             self.network = network.unload().eval()
 
     def with_trainer(self, network: Any, sequences: Sequence[Lesson]) -> None:
+        """The Trainer with its defaults, which computes logits for every position."""
         size, parts = self._batch(sequences)
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
@@ -94,6 +100,7 @@ class Naive:
             trainer.train()
 
     def by_hand(self, network: Any, sequences: Sequence[Lesson]) -> None:
+        """A loop as one writes it with care: logits from the first answer token on only."""
         size, parts = self._batch(sequences)
         batches = [
             {name: tensor.to(self.model.device) for name, tensor in batch.items()}
@@ -107,7 +114,12 @@ class Naive:
         network.train()
         for _ in range(self.config.learning.epochs):
             for batch in batches:
-                (network(**batch).loss / parts).backward()
+                told = batch["labels"] != _IGNORED
+                # from the position that tells the first answer token
+                kept = told.shape[1] - int(told.any(0).nonzero()[0]) + 1
+                labels = batch["labels"][:, -kept:]
+                inputs = {**batch, "labels": labels, "logits_to_keep": kept}
+                (network(**inputs).loss / parts).backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -118,7 +130,6 @@ class Naive:
         *,
         most: int,
         least: int = 0,
-        sample: bool = False,
         cache: Any = None,
     ) -> list[int]:
         """What the framework's `generate` continues a prompt with, `least` to `most` tokens.
@@ -126,13 +137,29 @@ class Naive:
         Args:
             cache: keys and values of the prompt's beginning, if they are there already.
         """
+        settings = {"min_new_tokens": least, "do_sample": False}
+        return self._generated(network, ids, most, settings, cache)[0]
+
+    def sample(self, network: Any, ids: Sequence[int], *, most: int, count: int) -> list[list[int]]:
+        """`count` sampled continuations of a prompt, in one batch."""
+        temperature = self.config.augmentation.temperature
+        settings = {"do_sample": True, "temperature": temperature, "num_return_sequences": count}
+        return self._generated(network, ids, most, settings)
+
+    def _generated(
+        self,
+        network: Any,
+        ids: Sequence[int],
+        most: int,
+        more: Mapping[str, Any],
+        cache: Any = None,
+    ) -> list[list[int]]:
+        pad = self.model.tokenizer.pad_token_id or 0
         settings = GenerationConfig(
             max_new_tokens=most,
-            min_new_tokens=least,
-            do_sample=sample,
             eos_token_id=sorted(self.model.eos_ids),
-            pad_token_id=self.model.tokenizer.pad_token_id or 0,
-            **({"temperature": self.config.augmentation.temperature} if sample else {}),
+            pad_token_id=pad,
+            **more,
         )
         prompt = torch.tensor([list(ids)], device=self.model.device)
         with torch.no_grad():
@@ -142,35 +169,42 @@ class Naive:
                 generation_config=settings,
                 past_key_values=cache,
             )
-        return [int(token) for token in made[0, len(ids) :]]
+        return [[int(token) for token in row[len(ids) :]] for row in made]
 
-    def pipeline(self, request: Request, sequences: Sequence[Lesson]) -> dict[str, float]:
-        """A whole unsure request: draft, synthesis, training, answer, unload; seconds by stage.
+    def pipeline(self, request: Request, sequences: Sequence[Lesson]) -> dict[str, Any]:
+        """A whole unsure request: draft, synthesis, training, answer, unload.
 
-        Synthesis asks for question and answer at once, an example a prompt, as the paper does;
-        training is on the given sequences, so that no badly written example saves time.
+        Synthesis asks for question and answer at once, as the paper does, for all examples in
+        one batch; training is on the given sequences, so that no badly written example saves
+        time, and takes every step. Draft and answer are without a grammar.
+
+        Returns:
+            Seconds by stage, and the tokens that were decoded in each.
         """
         seconds: dict[str, float] = {}
+        tokens: dict[str, int] = {}
         ids = self.model.render(request.messages, request.tools)
         limit = self.config.decoding.max_new_tokens
         with self._stage("draft", seconds):
-            self.generate(self.network, ids, most=limit)
+            tokens["draft"] = len(self.generate(self.network, ids, most=limit))
         with self._stage("synthesis", seconds):
             asked = dialogue("question_answer", tools=request.tools, own=request.user_text)
             prompt = self.model.render(asked, ())
-            for _ in sequences:
-                written = self.generate(self.network, prompt, most=WRITTEN, sample=True)
+            rows = self.sample(self.network, prompt, most=WRITTEN, count=len(sequences))
+            tokens["synthesis"] = len(rows) * len(rows[0])  # a row that has ended goes on as well
+            for written in rows:
                 read_call(self.model.decode(written), request)
         with ExitStack() as practice:
             with self._stage("practice", seconds):
-                network = practice.enter_context(self.adapted())
+                network = practice.enter_context(self.adapted(wide=True))
                 self.with_trainer(network, sequences)
                 network.eval()
             with self._stage("answer", seconds):
-                self.generate(network, ids, most=limit)
+                tokens["answer"] = len(self.generate(network, ids, most=limit))
             with self._stage("reset", seconds):
                 practice.close()
-        return seconds
+        done = {"steps": self.config.learning.epochs, "examples": len(sequences)}
+        return {"stages": seconds, "tokens": tokens, **done}
 
     def _batch(self, sequences: Sequence[Lesson]) -> tuple[int, int]:
         """Sequences a pass, and passes a step: a batch's logits have to fit into memory."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from quickstudy.speed.efficiency import efficiency, limits_of, peak_of
 from quickstudy.speed.found import Details, Found, by_prefix, paired_ratio, practised, short, spread
-from quickstudy.speed.measure import Record
+from quickstudy.speed.records import Record
 from quickstudy.speed.workload import LENGTHS
 from quickstudy.types import STAGES
 
