@@ -1,116 +1,167 @@
-"""The summary as a picture: one SVG that needs nothing else."""
+"""The summary as a picture: one SVG that needs nothing else, with a panel for what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from quickstudy.types import STAGES
 
+Details = Mapping[str, Any]
+
 _COLOURS = {stage: f"C{number}" for number, stage in enumerate(STAGES)}
+_SPEEDUPS = {
+    "practice vs Trainer": "practice_speedup_vs_naive",
+    "… ours on every layer too": "practice_speedup_vs_naive_same_layers",
+    "practice vs PEFT loop": "practice_speedup_vs_loop",
+    "practice vs ours on full sequences": "practice_speedup_vs_full",
+    "whole request vs naive": "pipeline_speedup_vs_naive",
+    "… ours with every step too": "pipeline_speedup_vs_naive_every_step",
+}
+_RATIOS = {
+    "unsure": "unsure_over_plain",
+    "sure": "sure_over_plain",
+    "peak memory, unsure": "peak_memory_ratio",
+    "peak memory, unsure, own weights": "peak_memory_ratio_own_weights",
+}
 
 
 def draw(summary: Mapping[str, Any], file: Path) -> None:
-    details = summary["details"]
+    panels = _panels(summary)
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
     with matplotlib.rc_context({"svg.hashsalt": "speed", "font.size": 9}):
-        picture = Figure(figsize=(12, 7), layout="constrained")
-        axes = picture.subplots(2, 3)
-        _speedups(axes[0, 0], details)
-        _stages(axes[0, 1], details["stages"])
-        _ratios(axes[0, 2], details)
-        _together(axes[1, 0], details["together"])
-        _curves(axes[1, 1], details["curves"])
-        _limits(axes[1, 2], summary)
-        machine = summary["machine"] or {}
-        told = (machine.get(key) for key in ("model", "dtype", "processor", "threads", "device"))
-        picture.suptitle(" · ".join(str(value) for value in told))
+        picture = Figure(figsize=(4.2 * columns, 0.6 + 3.4 * rows), layout="constrained")
+        for number, panel in enumerate(panels, 1):
+            panel(picture.add_subplot(rows, columns, number))
+        picture.suptitle(_title(summary))
+        picture.supxlabel("medians, from least to most; n: rounds", fontsize=8)
         picture.savefig(file, metadata={"Date": None})
 
 
-def _speedups(axes: Axes, details: Mapping[str, Any]) -> None:
-    lines = {
-        "practice vs Trainer": "practice_speedup_vs_naive",
-        "practice vs PEFT loop": "practice_speedup_vs_loop",
-        "practice vs ours on full sequences": "practice_speedup_vs_full",
-        "whole request vs naive": "pipeline_speedup_vs_naive",
-    }
-    for label, key in lines.items():
-        _line(axes, details[key], label)
-    axes.set(title="times faster, by prefix length", yscale="log")
-    _legend(axes)
-
-
-def _ratios(axes: Axes, details: Mapping[str, Any]) -> None:
-    for label, key in (("unsure", "unsure_over_plain"), ("sure", "sure_over_plain")):
-        _line(axes, details[key], label)
-    _line(axes, details["peak_memory_ratio"], "peak memory, unsure")
-    _line(axes, details["peak_memory_ratio_own_weights"], "peak memory, unsure, own weights")
-    axes.axhline(1, color="grey", linewidth=0.5)
-    axes.set(title="over the plain answer, by prefix length", ylim=(0, None))
-    _legend(axes)
-
-
-def _stages(axes: Axes, stages: Mapping[str, Any]) -> None:
-    """Stacked seconds, a bar for each way of answering at each prefix length."""
-    labels: list[str] = []
-    for prefix, ways in stages.items():
-        for way, seconds in ways.items():
-            at, bottom = len(labels), 0.0
-            for stage, spent in seconds.items():
-                axes.bar(at, spent, bottom=bottom, color=_COLOURS[stage])
-                bottom += spent
-            labels.append(f"{prefix}\n{way}")
-    for stage, colour in _COLOURS.items():
-        axes.bar(0, 0, color=colour, label=stage)
-    axes.set_xticks(range(len(labels)), labels, fontsize=6)
-    axes.set(title="seconds by stage")
-    _legend(axes)
-
-
-def _together(axes: Axes, together: Mapping[str, Any]) -> None:
-    for kind in ("same", "different"):
-        _line(axes, together.get(kind, {}), f"{kind} tool list")
-    if "different_bound" in together:
-        axes.axhline(together["different_bound"], linestyle=":", label="bound, different lists")
-    _legend(axes)
-    axes.set(title="throughput of B together over one by one", ylim=(0, None))
-
-
-def _curves(axes: Axes, curves: Mapping[str, Any]) -> None:
-    for axis, points in curves.items():
-        _line(axes, points, f"{axis}: {', '.join(points)}", by_place=True)
-    _legend(axes)
-    axes.set(title="practice, seconds", ylim=(0, None), xticks=[])
-
-
-def _limits(axes: Axes, summary: Mapping[str, Any]) -> None:
-    """How near the machine's limits practice and decoding come."""
+def _panels(summary: Mapping[str, Any]) -> list[Callable[[Axes], None]]:
+    """How to draw each panel that there are figures for."""
+    details, lengths = summary["details"], summary["lengths"]
+    at = partial(_by_length, details, lengths)
     shares = {
         "training step\nof the matrix peak": summary["training_efficiency"],
         "decoding\nof the bandwidth": summary["decode_bandwidth_fraction"],
     }
     measured = {label: share for label, share in shares.items() if share is not None}
-    axes.bar(list(measured), list(measured.values()))
-    axes.set(title="share of the measured limit", ylim=(0, 1))
+    panels: list[tuple[Any, Callable[[Axes], None]]] = [
+        (_any(details, _SPEEDUPS), partial(at, _SPEEDUPS, "times faster, by prefix length", True)),
+        (details["stages"], partial(_stages, details["stages"])),
+        (_any(details, _RATIOS), partial(at, _RATIOS, "over the plain answer", False)),
+        (details["together"], partial(_together, details["together"])),
+        (details["curves"], partial(_curves, details["curves"])),
+        (measured, partial(_limits, measured)),
+    ]
+    return [panel for found, panel in panels if found]
 
 
-def _line(axes: Axes, points: Mapping[str, Any], label: str, *, by_place: bool = False) -> None:
-    """Medians with quartiles; values on the x axis as they are named, or by their place."""
-    kept = {name: point for name, point in points.items() if point}
+def _any(details: Details, keys: Mapping[str, str]) -> bool:
+    return any(details[key] for key in keys.values())
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    machine = summary["machine"] or {}
+    told = [machine.get(key) for key in ("model", "dtype", "processor", "device")]
+    told.append(f"{machine['threads']} threads" if "threads" in machine else None)
+    told.append("QUICK: a smoke test, nothing worth a figure" if summary["quick"] else None)
+    return " · ".join(str(value) for value in told if value) or "nothing measured"
+
+
+def _by_length(
+    details: Details,
+    lengths: list[str],
+    keys: Mapping[str, str],
+    title: str,
+    log: bool,
+    axes: Axes,
+) -> None:
+    for label, key in keys.items():
+        points = {n: details[key][name] for n, name in enumerate(lengths) if name in details[key]}
+        _line(axes, points, label)
+    tokens = details["prefix_tokens"]
+    ticks = [f"{name}\n{tokens[name]} tokens" if name in tokens else name for name in lengths]
+    axes.set_xticks(range(len(lengths)), ticks)
+    axes.set_xlim(-0.4, len(lengths) - 0.6)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}×")
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, None)
+        axes.axhline(1, color="grey", linewidth=0.5)
+    _told(axes, title)
+
+
+def _stages(stages: Details, axes: Axes) -> None:
+    """Stacked seconds, a bar for each way of answering at each prefix length."""
+    bars = {f"{prefix}\n{way}": s for prefix, ways in stages.items() for way, s in ways.items()}
+    for at, seconds in enumerate(bars.values()):
+        bottom = 0.0
+        for stage, spent in seconds.items():
+            axes.bar(at, spent, bottom=bottom, color=_COLOURS[stage])
+            bottom += spent
+    for stage, colour in _COLOURS.items():
+        axes.bar(0, 0, color=colour, label=stage)
+    axes.set_xticks(range(len(bars)), list(bars), fontsize=6, rotation=45)
+    _told(axes, "seconds by stage")
+
+
+def _together(together: Details, axes: Axes) -> None:
+    for kind in ("same", "different"):
+        points = {int(size): point for size, point in together.get(kind, {}).items()}
+        _line(axes, points, f"{kind} tool list{'s' * (kind == 'different')}")
+    if "different_model" in together:
+        label = "different lists, if decoding alone\nwere shared (a model)"
+        axes.axhline(together["different_model"], linestyle=":", color="C1", label=label)
+    sizes = sorted(int(size) for size in together.get("same", {}))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.set_ylim(0, None)
+    axes.set_xlabel("B")
+    _told(axes, "throughput of B together over one by one")
+
+
+def _curves(curves: Details, axes: Axes) -> None:
+    for axis, points in curves.items():
+        _line(axes, dict(enumerate(points.values())), f"{axis}: {', '.join(points)}")
+    axes.set(ylim=(0, None), xticks=[])
+    _told(axes, "practice, seconds")
+
+
+def _limits(shares: Mapping[str, float], axes: Axes) -> None:
+    """How near the machine's limits practice and decoding come."""
+    bars = axes.bar(list(shares), list(shares.values()))
+    axes.bar_label(bars, fmt="{:.0%}")
+    axes.set_ylim(0, 1)
+    _told(axes, "share of the measured limit")
+
+
+def _line(axes: Axes, points: Mapping[int, Any], label: str) -> None:
+    """Medians from least to most, with the number of rounds."""
+    kept = {x: point for x, point in points.items() if point}
     if not kept:
         return
     middle = [point["median"] for point in kept.values()]
-    below = [point["median"] - point["q1"] for point in kept.values()]
-    above = [point["q3"] - point["median"] for point in kept.values()]
-    x = list(range(len(kept))) if by_place else list(kept)
-    axes.errorbar(x, middle, yerr=(below, above), marker="o", capsize=3, label=label)
+    below = [point["median"] - point["min"] for point in kept.values()]
+    above = [point["max"] - point["median"] for point in kept.values()]
+    rounds = sorted({point["n"] for point in kept.values()})
+    told = f"{label} (n {rounds[0]}{f' to {rounds[-1]}' if len(rounds) > 1 else ''})"
+    axes.errorbar(list(kept), middle, yerr=(below, above), marker="o", capsize=3, label=told)
 
 
-def _legend(axes: Axes) -> None:
+def _told(axes: Axes, title: str) -> None:
+    axes.set_title(title)
     if axes.get_legend_handles_labels()[0]:  # matplotlib warns where there is nothing to tell
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=6.5)
