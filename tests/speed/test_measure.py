@@ -9,9 +9,9 @@ import pytest
 import torch
 from rich.progress import Progress
 
+from quickstudy.jsonlines import read
 from quickstudy.speed import measure
 from quickstudy.speed.measure import Recorder
-from quickstudy.speed.records import read
 
 
 def recorder(file: Path, repeats: int) -> Recorder:
@@ -52,5 +52,6 @@ def test_rounds_that_would_come_too_late_are_left_out(
     assert len(read(tmp_path / "r.jsonl")) == measure.ROUNDS
 
 
-def test_no_file_holds_no_records(tmp_path: Path) -> None:
-    assert read(tmp_path / "none.jsonl") == []
+def test_a_row_is_marked_at_its_end(tmp_path: Path) -> None:
+    recorder(tmp_path / "r.jsonl", 1).end("decode")
+    assert read(tmp_path / "r.jsonl") == [{"run": "run", "row": "end", "variant": "decode"}]

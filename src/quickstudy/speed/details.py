@@ -79,7 +79,7 @@ def stages(found: Found, prefix: str) -> Details:
 def reset(found: Found) -> Details | None:
     """Milliseconds."""
     rows = [r for r in found.pick("whole", "unsure") if r["practised"]]
-    return spread([1000 * r["stages"]["reset"] for r in rows])
+    return spread([1000 * r["stages"]["reset"] for r in rows if "reset" in r["stages"]])
 
 
 def together(found: Found) -> Details:

@@ -23,6 +23,7 @@ from quickstudy.speed.workload import PRACTICE, Scenario, lessons, sequences
 BANK = 8  # adapters trained together
 # few and many, of a step's cost: far apart, for a machine's noise can be as long as two steps
 EPOCHS = {1: (2, 12), BANK: (1, 5)}  # a bank's step takes long
+QUICK_EPOCHS = {1: (1, 2), BANK: (1, 2)}
 
 
 def against_naive(setting: Setting) -> None:
@@ -68,12 +69,13 @@ def _few_and_many(
     """One cell of row `step`: practice of `bank` adapters on `count` examples each."""
     learning = _every_step(setting.config.learning)
     prefix, told, _ = _prepared(setting.model, scenario, count)
+    steps = (QUICK_EPOCHS if setting.quick else EPOCHS)[bank]
     setting.recorder.paired(
         "step",
         {"prefix": scenario.name, "K": count, "B": bank},
         {
             name: way(prefix, told, learning.model_copy(update={"epochs": epochs}))
-            for name, epochs in zip(("few", "many"), EPOCHS[bank], strict=True)
+            for name, epochs in zip(("few", "many"), steps, strict=True)
         },
     )
 
