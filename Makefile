@@ -9,8 +9,9 @@ READY := $(VENV)/ready
 demo: $(READY)
 	$(BIN)/quickstudy demo
 
+# make bench MODEL=smollm2 BENCH=--quick
 bench: $(READY)
-	$(BIN)/quickstudy bench
+	$(BIN)/quickstudy bench $(if $(MODEL),--model '$(MODEL)') $(BENCH)
 
 test: $(READY)
 	$(BIN)/python -m pytest

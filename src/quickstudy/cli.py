@@ -266,20 +266,35 @@ def bench(
     folder: Annotated[Path, typer.Option("--out", help="records, summary and figure")] = Path(
         "runs/bench"
     ),
-    repeats: Annotated[int, typer.Option(min=1, help="rounds of each comparison")] = 5,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="rounds of each comparison; intervals need 6. Rounds that begin after 10 minutes"
+            " are left out, beyond the third",
+        ),
+    ] = 6,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="one row: limits, practice, step, curves, decode, whole, pipeline, together or"
-            " memory; may be given several times"
+            help="one row; repeat it for several. With 0.5B parameters on 2 cores, about: limits"
+            " 1 minute, practice 45, step 12, curves 4, decode 3, whole 10, pipeline 40,"
+            " together 30, memory 30"
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="a smoke test: every row, but nothing worth a figure")
+        bool,
+        typer.Option(
+            "--quick", help="a smoke test of minutes: every row, but nothing worth a figure"
+        ),
     ] = False,
 ) -> None:
-    """Time practice and answers against the usual way and against the limits of this machine."""
+    """Time practice and answers against the usual way and against the limits of this machine.
+
+    All rows take about three hours with 0.5B parameters; auto takes the largest model that is here.
+    Ctrl-C keeps what was measured.
+    """
     try:
         from quickstudy.speed import bench as benchmark
     except ModuleNotFoundError as error:
