@@ -15,9 +15,10 @@ from quickstudy import attention, narrow
 from quickstudy.config import Config
 from quickstudy.learning.practice import Lesson
 from quickstudy.model import LanguageModel
-from quickstudy.speed import naive as naive_module
-from quickstudy.speed import workload
-from quickstudy.speed.naive import Naive, bare
+from quickstudy.speed import batches, workload
+from quickstudy.speed.bare import bare
+from quickstudy.speed.batches import collate
+from quickstudy.speed.naive import Naive
 from quickstudy.types import Request
 
 CONFIG = Config.load(None, ["learning.epochs=2", "decoding.max_new_tokens=4"])
@@ -54,7 +55,7 @@ def test_bare_network_computes_with_nothing_of_ours(tiny: LanguageModel) -> None
 def test_training_learns_and_is_unloaded(
     naive: Naive, way: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(naive_module, "BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr(batches, "BATCH_TOKENS", batch_tokens)
     before = {n: p.clone() for n, p in naive.model.network.named_parameters()}
     ids = torch.tensor([[*SEQUENCES[0].turn, *SEQUENCES[0].answer]])
     logits = naive.network(ids).logits
@@ -81,7 +82,7 @@ def test_training_learns_and_is_unloaded(
 def test_training_takes_every_step(
     naive: Naive, way: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(naive_module, "BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr(batches, "BATCH_TOKENS", batch_tokens)
     with steps() as taken, warnings.catch_warnings(action="ignore"):
         naive.practise(getattr(naive, way), SEQUENCES, wide=False)
     assert len(taken) == CONFIG.learning.epochs == 2
@@ -111,7 +112,7 @@ def test_the_loop_takes_the_gradients_of_the_whole_sequence(
     naive: Naive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logits of a part of the positions give the loss that all of them give."""
-    batch = naive._collate(SEQUENCES)
+    batch = collate(SEQUENCES, pad=0)
     asked: list[int] = []
     told: list[float] = []
 
@@ -128,8 +129,8 @@ def test_the_loop_takes_the_gradients_of_the_whole_sequence(
     assert told[0] == pytest.approx(whole, rel=1e-5)
 
 
-def test_labels_are_of_answers_only(naive: Naive) -> None:
-    batch = naive._collate(SEQUENCES)
+def test_labels_are_of_answers_only() -> None:
+    batch = collate(SEQUENCES, pad=0)
     assert batch["labels"].tolist() == [[-100] * 4 + [9, 10], [-100] * 2 + [13, 14, 15, -100]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [6, 5]
 

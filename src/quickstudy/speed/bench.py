@@ -129,7 +129,7 @@ def _say_what_is_kept(console: Console, out: Path, run: str, chosen: Collection[
     again = " ".join(f"--only {row}" for row in missing)
     console.print(
         f"{out} keeps what was measured; to the end: {', '.join(done) or 'no row'}."
-        f" Go on with the same command and {again}",
+        f" To go on, give the same command with {again}",
         highlight=False,
         markup=False,
         soft_wrap=True,

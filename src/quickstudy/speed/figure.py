@@ -73,7 +73,7 @@ def _any(details: Details, keys: Mapping[str, str]) -> bool:
 def _title(summary: Mapping[str, Any]) -> str:
     machine = summary["machine"] or {}
     told = [machine.get(key) for key in ("model", "dtype", "processor", "device")]
-    told.append(f"{machine['threads']} threads" if "threads" in machine else None)
+    told.append(f"threads: {machine['threads']}" if "threads" in machine else None)
     told.append("QUICK: a smoke test, nothing worth a figure" if summary["quick"] else None)
     return " · ".join(str(value) for value in told if value) or "nothing measured"
 

@@ -7,31 +7,29 @@ between draft, synthesis, training and answer.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import peft
 import torch
-from torch import Tensor
 from transformers import GenerationConfig, PrinterCallback, Trainer, TrainingArguments, logging
 
-from quickstudy import attention
 from quickstudy.augmentation.question_answer import read_call
 from quickstudy.config import Config
 from quickstudy.learning.practice import Lesson
 from quickstudy.model import LanguageModel
 from quickstudy.prompts import dialogue
+from quickstudy.speed.bare import bare
+from quickstudy.speed.batches import IGNORED, collate, passes
 from quickstudy.speed.measure import synchronise
 from quickstudy.types import Request
 
-BATCH_TOKENS = 4096  # more in one pass: examples go one by one, their gradients are added up
 WRITTEN = 192  # new tokens of a practice example at most, as ours
-_IGNORED = -100  # a label that takes no part in the loss
 
 Train = Callable[[Any, Sequence[Lesson]], None]
 
@@ -42,6 +40,7 @@ class Naive:
     def __init__(self, model: LanguageModel, config: Config) -> None:
         self.model, self.config = model, config
         self.network = bare(model.network)
+        self._pad = model.tokenizer.pad_token_id or 0
 
     def practise(self, train: Train, sequences: Sequence[Lesson], *, wide: bool) -> None:
         """A fresh adapter, trained and thrown away; each lesson's turn is the whole prompt."""
@@ -74,7 +73,7 @@ class Naive:
 
     def with_trainer(self, network: Any, sequences: Sequence[Lesson]) -> None:
         """The Trainer with its defaults, which computes logits for every position."""
-        size, parts = self._batch(sequences)
+        size, parts = passes(sequences)
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
@@ -94,18 +93,18 @@ class Naive:
                 model=network,
                 args=arguments,
                 train_dataset=list(sequences),
-                data_collator=self._collate,
+                data_collator=partial(collate, pad=self._pad),
             )
             trainer.remove_callback(PrinterCallback)
             trainer.train()
 
     def by_hand(self, network: Any, sequences: Sequence[Lesson]) -> None:
         """A loop as one writes it with care: logits from the first answer token on only."""
-        size, parts = self._batch(sequences)
+        size, parts = passes(sequences)
         batches = [
             {name: tensor.to(self.model.device) for name, tensor in batch.items()}
             for batch in (
-                self._collate(sequences[start : start + size])
+                collate(sequences[start : start + size], self._pad)
                 for start in range(0, len(sequences), size)
             )
         ]
@@ -114,7 +113,7 @@ class Naive:
         network.train()
         for _ in range(self.config.learning.epochs):
             for batch in batches:
-                told = batch["labels"] != _IGNORED
+                told = batch["labels"] != IGNORED
                 # from the position that tells the first answer token
                 kept = told.shape[1] - int(told.any(0).nonzero()[0]) + 1
                 labels = batch["labels"][:, -kept:]
@@ -154,11 +153,10 @@ class Naive:
         more: Mapping[str, Any],
         cache: Any = None,
     ) -> list[list[int]]:
-        pad = self.model.tokenizer.pad_token_id or 0
         settings = GenerationConfig(
             max_new_tokens=most,
             eos_token_id=sorted(self.model.eos_ids),
-            pad_token_id=pad,
+            pad_token_id=self._pad,
             **more,
         )
         prompt = torch.tensor([list(ids)], device=self.model.device)
@@ -206,26 +204,6 @@ class Naive:
         done = {"steps": self.config.learning.epochs, "examples": len(sequences)}
         return {"stages": seconds, "tokens": tokens, **done}
 
-    def _batch(self, sequences: Sequence[Lesson]) -> tuple[int, int]:
-        """Sequences a pass, and passes a step: a batch's logits have to fit into memory."""
-        longest = max(len(s.turn) + len(s.answer) for s in sequences)
-        whole = longest * len(sequences) <= BATCH_TOKENS
-        return (len(sequences), 1) if whole else (1, len(sequences))
-
-    def _collate(self, sequences: Sequence[Lesson]) -> dict[str, Tensor]:
-        """Right-padded inputs, mask and labels: (rows, longest); loss on the answers only."""
-        rows = [[*s.turn, *s.answer] for s in sequences]
-        labels = [[_IGNORED] * len(s.turn) + list(s.answer) for s in sequences]
-        width = max(map(len, rows))
-        pad = self.model.tokenizer.pad_token_id or 0
-        return {
-            "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row in rows]),
-            "attention_mask": torch.tensor(
-                [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-            ),
-            "labels": torch.tensor([row + [_IGNORED] * (width - len(row)) for row in labels]),
-        }
-
     @contextmanager
     def _stage(self, name: str, seconds: dict[str, float]) -> Iterator[None]:
         start = time.perf_counter()
@@ -238,17 +216,3 @@ def quiet() -> None:
     """Keeps the framework's notes and bars from between ours."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def bare(network: Any) -> Any:
-    """The same network as it was loaded: a copy of its structure that shares every weight."""
-    shared = {id(parameter): parameter for parameter in network.parameters()}
-    copied = copy.deepcopy(network, shared)
-    for module in copied.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-        for name in ("forward", "int8_bytes"):
-            module.__dict__.pop(name, None)
-    if network.config._attn_implementation == attention.NAME:
-        copied.set_attn_implementation("sdpa")
-    return copied
