@@ -112,11 +112,11 @@ def _one(setting: Setting, path: str, request: Request) -> Work:
 
 
 def _stages(answers: Sequence[Answer]) -> dict[str, float]:
-    """Seconds of each stage of a batch: where it is done together, every answer tells the same."""
+    """Mean seconds of each stage over a batch: what is done together all its answers tell alike."""
     seconds: dict[str, float] = {}
     for answer in answers:
         for stage, spent in answer.episode.seconds.items():
-            seconds[stage] = max(spent, seconds.get(stage, 0.0))
+            seconds[stage] = seconds.get(stage, 0.0) + spent / len(answers)
     return seconds
 
 
