@@ -191,7 +191,9 @@ class Improver:
         (drawn,) = self._decode([context], [ask], case.deadline)
         return toolcalls.read(drawn.text, context.request.tools)[0]
 
-    def _give_practice(self, cases: Sequence[Case], source: Source | None) -> None:
+    def _give_practice(self, cases: Sequence[Case], source: Source | None = None) -> None:
+        self._reconsider(cases)
+        cases = [case for case in cases if case.fallback is None]
         if source is None and self.teacher is None and len(cases) > 1:
             works = [partial(self._synthesise, case) for case in cases]
             with _safely(cases, "synthesis"):
@@ -200,11 +202,27 @@ class Improver:
         for case in cases:
             if source is None:
                 self._synthesise(case, self.decoder)
-            elif self._reconsider(case, self.decoder):
+            else:
                 with _safely([case], "synthesis"):
                     case.take(source(case.draft, case.deadline))
                 if case.given is not None:
                     case.seconds["synthesis"] = case.given.seconds
+
+    def _reconsider(self, cases: Sequence[Case]) -> None:
+        before = [case.seconds.get("awareness", 0.0) for case in cases]
+        works = [partial(self._give_way, case) for case in cases]
+        if len(cases) > 1:
+            with _safely(cases, "awareness"):
+                side_by_side(self.decoder, works)
+        else:
+            for work in works:
+                work(self.decoder)
+        for case, spent in zip(cases, before, strict=True):
+            case.seconds["awareness"] += spent
+
+    def _give_way(self, case: Case, decoder: Decoder) -> None:
+        with _safely([case], "awareness"):
+            case.give_way(self.reconsider(case.draft, case.deadline, decoder))
 
     def reconsider(self, draft: Draft, deadline: Deadline, decoder: Decoder | None = None) -> Draft:
         """What an unsure draft gives way to before practice: often itself.
@@ -220,17 +238,7 @@ class Improver:
         most = self.config.decoding.max_new_tokens
         return second_draft(decoder or self.decoder, draft, most, deadline)
 
-    def _reconsider(self, case: Case, decoder: Decoder) -> bool:
-        """Whether the case can go on."""
-        spent = case.seconds.get("awareness", 0.0)
-        with _safely([case], "awareness"):
-            case.give_way(self.reconsider(case.draft, case.deadline, decoder))
-        case.seconds["awareness"] += spent
-        return case.fallback is None
-
     def _synthesise(self, case: Case, decoder: Decoder) -> None:
-        if not self._reconsider(case, decoder):
-            return
         with _safely([case], "synthesis"):
             synthesise(
                 decoder, case.draft, self.config, self.teacher, case.deadline, case.synthesis
