@@ -100,7 +100,8 @@ class TestLikeliest:
             names = [one.name for one in request.tools]
             opened = name_log_probs(decoder, draft.context, turn, names, "json")
             needed = need_log_probs(decoder, said, request.tools)
-            for weight in (0.3, 30.0):
+            for weight, rows in ((0.3, 16), (30.0, 2)):
+                monkeypatch.setattr(reconsider, "ROWS", rows)
                 monkeypatch.setattr(reconsider, "WEIGHT", weight)
                 sums = [a + weight * b for a, b in zip(opened, needed, strict=True)]
                 best = sums.index(max(sums))
@@ -197,6 +198,12 @@ class TestSecondDraft:
         draft = drafted(tiny, [ToolCall("not_listed", {})])
         request = draft.context.request
         told = replace(request, messages=(*request.messages, Message("tool", "It is done.")))
+        draft = replace(draft, context=replace(draft.context, request=told))
+        assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
+
+    def test_without_words_nothing_is_weighed(self, tiny: LanguageModel) -> None:
+        draft = drafted(tiny, [ToolCall("not_listed", {})])
+        told = replace(draft.context.request, messages=(Message("user", " "),))
         draft = replace(draft, context=replace(draft.context, request=told))
         assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
 

@@ -27,13 +27,12 @@ from quickstudy.types import Message, Request, Tool
 
 # Chosen on training rows 0:100 with twelve near tools listed; 0.1 to 1 do alike there.
 WEIGHT = 0.3
-SURE = (
-    0.8  # margin of the draft's least certain token of the name; above it the tool is not weighed
-)
+SURE = 0.8  # margin of the least certain token of the draft's name; above it nothing is weighed
 # Nats. Of training rows 0:100 70 % are above it, and 20 % with the right tool taken off the list,
 # among tools so near that many of them serve.
 FITS = 22.0
 MOST = 6  # tools weighed: those that the model would open a call of most likely
+ROWS = 16  # tools in one pass: each row holds the whole prompt's keys and values
 READ = 192  # tokens of the request that are scored, its last ones
 _ANYBODY = Tool(
     "anything",
@@ -54,7 +53,8 @@ def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: 
         BudgetSpent: if the deadline passes.
     """
     calls, request = draft.reply.tool_calls, draft.context.request
-    asked = request.messages[-1].role == "user"  # after a tool's result no user's words tell
+    # after a tool's result no user's words tell which tool is next
+    asked = request.messages[-1].role == "user" and _said(request).strip()
     if not asked or not request.tools or len(calls) > 1:
         return draft
     listed = calls and request.tool(calls[0].name)
@@ -104,7 +104,11 @@ def likeliest(decoder: Decoder, draft: Draft, deadline: Deadline) -> Tool:
     call_format = speaking(decoder, draft).call_format
     assert call_format is not None  # there are tools
     names = [tool.name for tool in tools]
-    opened = name_log_probs(decoder, context, list(context.turn), names, call_format)
+    opened: list[float] = []
+    for first in range(0, len(names), ROWS):
+        deadline.check()
+        some = names[first : first + ROWS]
+        opened += name_log_probs(decoder, context, list(context.turn), some, call_format)
     best = sorted(range(len(tools)), key=lambda i: -opened[i])[:MOST]
     deadline.check()
     needed = need_log_probs(decoder, _said(context.request), [tools[i] for i in best])
