@@ -233,6 +233,16 @@ class TestSecondDraft:
         draft = drafted(tiny, [ToolCall("not_listed", {})], tools)
         assert second_draft(Decoder(tiny), draft, 9, Deadline()) is draft
 
+    @pytest.mark.parametrize(("least", "gives_way"), [(10, False), (300, True)])
+    def test_a_call_much_longer_than_the_draft_is_none(
+        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, least: int, gives_way: bool
+    ) -> None:
+        tools = [tool(name, text={"type": "string", "pattern": "^[ab]{150}$"}) for name in "ab"]
+        draft = drafted(tiny, [ToolCall("not_listed", {})], tools)
+        monkeypatch.setattr(reconsider, "LEAST", least)
+        second = second_draft(Decoder(tiny), draft, 500, Deadline())
+        assert (second is not draft) == gives_way
+
     def test_a_tool_that_makes_no_grammar_leaves_the_draft(self, tiny: LanguageModel) -> None:
         odd = {"type": "string", "pattern": "(?=a)b"}
         tools = [tool("a", x=odd), tool("b", x=odd)]

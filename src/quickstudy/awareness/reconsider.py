@@ -33,6 +33,7 @@ SURE = 0.8  # margin of the least certain token of the draft's name; above it no
 FITS = 22.0
 MOST = 6  # tools weighed: those that the model would open a call of most likely
 ROWS = 16  # tools in one pass: each row holds the whole prompt's keys and values
+LEAST = 64  # tokens that a second draft may have at least; else twice those of the first
 READ = 192  # tokens of the request that are scored, its last ones
 _ANYBODY = Tool(
     "anything",
@@ -170,10 +171,12 @@ def _call_of(
     )
     if decoder.refusal(rules):
         return draft
+    # a call that grows far longer than the draft is rambling, and cut off it is none
+    usual = max(LEAST, 2 * len(draft.generation.ids))
     (said,) = decoder.decode(
         context.prefix,
         [Ask(context.turn, rules, likely=(*draft.generation.ids, *context.turn))],
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=min(max_new_tokens, usual),
         deadline=deadline,
     )
     reply, call_format = toolcalls.read(said.text, [tool])
