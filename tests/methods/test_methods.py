@@ -97,6 +97,7 @@ class TestNames:
             config("base-unconstrained", "decoding.constrained=true").decoding.constrained is False
         )
         assert config("adapt-all", "awareness.threshold=0.1").awareness.threshold == 1.01
+        assert config("icl", "awareness.reconsider=true").awareness.reconsider is False
         assert config("sft", "learning.batch_size=2").learning.batch_size == 2
         assert config("tt-si-paper").learning.epochs == 1  # QUICK's, over the preset's
         assert config("tt-si-paper").augmentation.strategy == "question-answer"

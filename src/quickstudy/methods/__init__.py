@@ -94,7 +94,7 @@ RECIPES: Mapping[str, Recipe] = {
         "the nearest training rows told before every request",
         InContext,
         "tt-icl",
-        fixed=_NO_GATE,
+        fixed=(*_NO_GATE, "awareness.reconsider=false"),
         free=True,
     ),
     "sft": Recipe("one adapter trained on all training rows", _sft, "base", _MANY_ROWS),
