@@ -34,7 +34,7 @@ from quickstudy.config import DecodingConfig
 from quickstudy.errors import BudgetSpent, PracticeFailed
 from quickstudy.model import Context, LanguageModel, Prefix, adapted, remaining, start
 from quickstudy.toolcalls import CallFormat, Grammar
-from quickstudy.types import Reply, Request, Sampling
+from quickstudy.types import Reply, Request, Sampling, Tool
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -260,6 +260,25 @@ class Decoder:
         """Why the grammar engine cannot decode under a grammar; empty if it can."""
         return str(LLMatcher.validate_grammar(grammar.lark, self.vocabulary))
 
+    def rules(
+        self,
+        tools: Sequence[Tool],
+        thinking: bool,
+        only: CallFormat | None = None,
+        max_calls: int = 1,
+        must_call: bool = False,
+    ) -> Grammar:
+        """What calls of these tools this model may write; the engine may refuse it (`refusal`)."""
+        return toolcalls.grammar(
+            tools,
+            self.model.single_tokens,
+            only,
+            max_calls,
+            self.model.call_formats,
+            self.model.reasoning_start(thinking),
+            must_call,
+        )
+
     def grammar(
         self,
         request: Request,
@@ -275,15 +294,7 @@ class Decoder:
         """
         if not request.tools or not config.constrained:
             return None
-        rules = toolcalls.grammar(
-            request.tools,
-            self.model.single_tokens,
-            only,
-            config.max_calls,
-            self.model.call_formats,
-            self.model.reasoning_start(thinking),
-            request.must_call,
-        )
+        rules = self.rules(request.tools, thinking, only, config.max_calls, request.must_call)
         refusal = self.refusal(rules)
         if refusal:  # a pattern with look-ahead, say: an unconstrained answer beats none
             reason = refusal.splitlines()[0]

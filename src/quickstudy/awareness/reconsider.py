@@ -159,16 +159,8 @@ def _need(tool: Tool) -> list[Message]:
 def _call_of(
     tool: Tool, decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline
 ) -> Draft:
-    context, model = draft.context, decoder.model
-    rules = toolcalls.grammar(
-        [tool],
-        model.single_tokens,
-        draft.call_format,
-        1,
-        model.call_formats,
-        model.reasoning_start(context.thinking),
-        must_call=True,
-    )
+    context = draft.context
+    rules = decoder.rules([tool], context.thinking, draft.call_format, must_call=True)
     if decoder.refusal(rules):
         return draft
     # a call that grows far longer than the draft is rambling, and cut off it is none
