@@ -126,6 +126,33 @@ class TestInvented:
         assert mended({"room": "attic", "tags": ["satin"]}, said)[0] == {"room": "attic"}
 
 
+class TestObjects:
+    SAID = 'Label it {"type": "tag", "body": {"text": "blue"}} in the attic'
+    MORE: ClassVar[dict[str, Any]] = {
+        "properties": {"room": TEXT, "label": {"type": "object"}},
+    }
+
+    def test_a_part_of_the_one_spelt_out_becomes_the_whole(self) -> None:
+        given = {"room": "attic", "label": {"text": "blue"}}
+        arguments, (change,) = mended(given, self.SAID, **self.MORE)
+        assert arguments["label"] == {"type": "tag", "body": {"text": "blue"}}
+        assert "spells out" in change
+
+    @pytest.mark.parametrize(
+        "label",
+        [{"type": "tag", "body": {"text": "blue"}}, {"text": "red"}, {"text": "blue", "n": 1}],
+    )
+    def test_others_stay(self, label: dict[str, Any]) -> None:
+        given = {"room": "attic", "label": label}
+        assert mended(given, self.SAID, **self.MORE) == (given, ())
+
+    def test_not_where_the_schema_knows_better(self) -> None:
+        only = {"type": "object", "properties": {"text": TEXT}, "additionalProperties": False}
+        given = {"room": "attic", "label": {"text": "blue"}}
+        more = {"properties": {"room": TEXT, "label": only}}
+        assert mended(given, self.SAID, **more) == (given, ())
+
+
 class TestValidity:
     def test_a_valid_call_stays_valid(self) -> None:
         arguments = {"room": "attic", "tags": ["velvet"]}

@@ -2,7 +2,8 @@
 
 `repair`: unknown arguments go; arguments that the schema does not mark as required go if their
 value is clearly invented (`ground.Status.INVENTED`) and nobody else in the conversation stated it;
-values are brought to the schema's type. It is free, so it is also what learning has to beat.
+a part of an object that the request spells out becomes the whole of it; values are brought to the
+schema's type. It is free, so it is also what learning has to beat.
 `keep_stated` holds a practised answer against the draft. No model.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from quickstudy import toolcalls
 from quickstudy.augmentation.substitution import droppable
+from quickstudy.grounding import literals
 from quickstudy.grounding.ground import Ground, Status, ground, ground_all, surfaces
 from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
 
@@ -103,12 +105,23 @@ def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[
             changes.append(f"{spot} taken out, the tool knows no such argument")
         elif invented and not _stated(value, raw, others):
             changes.append(f"{spot} taken out, the request does not state it")
+        elif (spelt := _spelt_out(grounds[name])) is not None:
+            arguments[name] = spelt
+            written = json.dumps(spelt, ensure_ascii=False)
+            changes.append(f"{spot} written as {written}, the object that the request spells out")
         else:
             arguments[name] = coerced(value, raw)
             if json.dumps(arguments[name]) != json.dumps(value):  # 1 == True == 1.0 in Python
                 written = json.dumps(arguments[name], ensure_ascii=False)
                 changes.append(f"{spot} written as {written}, the schema's type")
     return ToolCall(call.name, arguments), changes
+
+
+def _spelt_out(found: Ground) -> Any:
+    """The object of the request that a value is a part of; None where it is none, or all of it."""
+    if found.kind is not literals or not found.guess or found.phrase is None:
+        return None
+    return literals.write(found.phrase, literals.FORMAT)
 
 
 def _unknown(name: str, tool: Tool) -> bool:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 from rapidfuzz import fuzz
 
-from quickstudy.grounding import amounts, hints, kinds, names, numerals, temporal
+from quickstudy.grounding import amounts, hints, kinds, literals, names, numerals, temporal
 from quickstudy.grounding.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 from quickstudy.grounding.spellings import spaced
 
@@ -61,8 +61,10 @@ def ground(value: Any, schema: Schema, text: str) -> Ground:
     """Judges one argument value against the request's text."""
     if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
         return Ground(Status.INVENTED)  # an empty value states nothing
-    if isinstance(value, bool | dict):
+    if isinstance(value, bool):
         return Ground(Status.UNCLEAR)
+    if isinstance(value, dict):
+        return _ground_object(value, text)
     if isinstance(value, list):
         return _ground_list(value, items_of(schema), text)
     if isinstance(value, int | float):
@@ -182,6 +184,19 @@ def _tells_numbers(text: str) -> bool:
     """Whether some number is told from which another might be computed (`5kg`, `a dozen`)."""
     loose = any(word in text.lower() for word in _LOOSE_NUMBERS) or bool(amounts.find(text))
     return loose or bool(numbers(text)) or bool(re.search(r"(?<![\w^])\d+[A-Za-z]", text))
+
+
+def _ground_object(value: dict[str, Any], text: str) -> Ground:
+    phrases = literals.find(text)
+    for phrase in phrases:
+        if literals.says(value, literals.FORMAT, phrase):
+            return Ground(Status.STATED, phrase.surface, phrase, literals, literals.FORMAT)
+    meant = {phrase.surface: phrase for phrase in phrases if literals.within(value, phrase)}
+    if len(meant) != 1:
+        return Ground(Status.UNCLEAR)
+    (whole_of_it,) = meant.values()
+    found = Ground(Status.REWORDED, whole_of_it.surface, whole_of_it, literals, literals.FORMAT)
+    return replace(found, guess=True)
 
 
 def _ground_list(items: list[Any], schema: Schema, text: str, joint: str = "") -> Ground:
