@@ -226,15 +226,20 @@ def gain(records: list[Record], base: dict) -> dict:
 
 
 def write_reading(path: Path, records: list[Record], count: int) -> None:
-    kept = [(r, n, e) for r in records for n, e in enumerate(r.examples) if e.tool_calls]
-    for record, number, example in random.Random(0).sample(kept, min(count, len(kept))):
-        line = {
-            "key": [record.benchmark, record.id, "example", number],
-            "source": example.source,
-            "request": example.request,
-            "calls": example.tool_calls,
-        }
-        jsonlines.append(path, line)
+    """Kept examples to be read, as many of each benchmark."""
+    names = list(dict.fromkeys(record.benchmark for record in records))
+    for name in names:
+        own = [record for record in records if record.benchmark == name]
+        calling = [(r, n, e) for r in own for n, e in enumerate(r.examples) if e.tool_calls]
+        drawn = random.Random(0).sample(calling, min(count // len(names), len(calling)))
+        for record, number, example in drawn:
+            line = {
+                "key": [record.benchmark, record.id, "example", number],
+                "source": example.source,
+                "request": example.request,
+                "calls": example.tool_calls,
+            }
+            jsonlines.append(path, line)
 
 
 def told_reading(read: list[dict], judged: dict) -> dict:

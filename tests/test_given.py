@@ -10,7 +10,7 @@ from taught import LIGHT, QUICK, openai_tool, taught
 
 from quickstudy.augmentation.synthesis import Synthesis
 from quickstudy.awareness import reconsider
-from quickstudy.awareness.reconsider import likeliest
+from quickstudy.awareness.reconsider import ranked
 from quickstudy.config import Config
 from quickstudy.decoding import Deadline, Draft
 from quickstudy.improve import Given, Improver
@@ -100,7 +100,7 @@ class TestSecondDraft:
     def test_is_what_is_practised_and_stands_if_that_fails(
         self, improver: Improver, draft: Draft
     ) -> None:
-        best = likeliest(improver.decoder, draft, Deadline()).name
+        best = ranked(improver.decoder, draft, Deadline())[0][0].name
         given: list[Draft] = []
 
         def source(second: Draft, deadline: Deadline) -> Given:
@@ -126,23 +126,37 @@ class TestSecondDraft:
         told = Improver(improver.model, config, teacher).reconsider(draft, Deadline())
         assert told is draft
 
-    @pytest.mark.parametrize("fits", [-math.inf, math.inf])
+    @pytest.mark.parametrize("tried", [1, 0])
     def test_words_stand_until_a_call_is_practised(
-        self, improver: Improver, draft: Draft, monkeypatch: pytest.MonkeyPatch, fits: float
+        self, improver: Improver, draft: Draft, monkeypatch: pytest.MonkeyPatch, tried: int
     ) -> None:
-        monkeypatch.setattr(reconsider, "FITS", fits)
+        monkeypatch.setattr(reconsider, "FITS", -math.inf)
+        monkeypatch.setattr(reconsider, "TRIED", tried)
         silent = replace(draft, reply=Reply("No."), call_format=None)
-        best = likeliest(improver.decoder, silent, Deadline()).name
+        best = ranked(improver.decoder, silent, Deadline())[0][0].name
         failed = improver.improve(silent, lambda *_: Given(Synthesis(), 0.0, "nothing"))
         assert (failed.content, failed.tool_calls) == ("No.", ())
-        called = [f"{best} fits better than words"] if fits < 0 else []
+        called = [f"{best} fits better than words"] * tried
         assert list(failed.episode.notes) == called
         practised = improver.improve(silent)
-        if fits > 0:
+        if not tried:
             assert practised.episode.fallback == (
                 "the draft calls no tool, so there is no call to practise"
             )
         assert practised.episode.draft == silent.reply
+
+    def test_a_question_is_the_answer_and_nothing_is_practised(self, improver: Improver) -> None:
+        code = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
+        request = Request.parse("Open the safe.", [{"name": "open_safe", "parameters": code}])
+        reply = Reply("", (ToolCall("open_safe", {"code": "zq_77k"}),))
+        answer = improver.improve(replace(improver.draft(request), reply=reply, call_format="json"))
+        assert answer.tool_calls == ()
+        assert answer.content == "To call open_safe I still need: code."
+        episode = answer.episode
+        assert (episode.practised, episode.draft, episode.examples) == (False, reply, ())
+        assert episode.fallback == "nobody has stated what the call requires"
+        assert episode.notes == ("asks for what open_safe requires",)
+        assert "practice" not in episode.seconds
 
     def test_spent_time_leaves_the_draft(self, improver: Improver, draft: Draft) -> None:
         config = Config.load(overrides=[*QUICK, "budget_seconds=0.001"])

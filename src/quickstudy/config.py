@@ -119,8 +119,9 @@ class AwarenessConfig(Stage):
     )
     reconsider: bool = Field(
         True,
-        description="reads an unsure request from the tools' side as well: where another tool fits"
-        " it better than the draft's, the draft gives way to a call of that one",
+        description="reads an unsure request from the tools' side as well: the draft gives way to"
+        " a call of another tool that fits better, words to a call that has all it requires, and a"
+        " call that must invent what it requires to a question",
     )
     score: Literal["sum", "mean", "votes"] = Field(
         "sum",
@@ -241,19 +242,19 @@ class LearningConfig(Stage):
     )
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: float = Field(32, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
-    learning_rate: float = Field(3e-4, gt=0, description="AdamW learning rate, at its highest")
+    learning_rate: float = Field(6e-4, gt=0, description="AdamW learning rate, at its highest")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="of the learning rate; cosine: falls to 0 after the last step"
     )
     warmup: float = Field(
         0, ge=0, le=1, description="share of the steps in which the rate rises from 0, linearly"
     )
-    epochs: int = Field(4, ge=1, description="passes over the examples at most")
+    epochs: int = Field(2, ge=1, description="passes over the examples at most")
     batch_size: int | None = Field(
         None, ge=1, description="examples a gradient step; none: all, so that a pass is a step"
     )
     stop_loss: float = Field(
-        0.06, ge=0, description="nats a token; an epoch with no loss above it is the last one"
+        0.15, ge=0, description="nats a token; an epoch with no loss above it is the last one"
     )
     keep_stated: bool = Field(
         True,

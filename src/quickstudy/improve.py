@@ -1,7 +1,7 @@
 """READ FIRST: the whole cycle, in `Improver.improve`.
 
     prefill -> draft -> sure?  yes: the draft is the answer
-                               no:  reconsider the tool -> write practice
+                               no:  reconsider the draft -> write practice
                                     -> train a throw-away adapter -> answer -> forget
 
 Whatever fails on the unsure path, the draft is the answer (reconsidered or not) and the episode
@@ -441,7 +441,11 @@ class Case:
             names = [
                 " and ".join(c.name for c in r.tool_calls) for r in (self.drafted, second.reply)
             ]
-            self.notes.append(f"{names[1]} fits better than {names[0] or 'words'}")
+            if second.reply.tool_calls:
+                self.notes.append(f"{names[1]} fits better than {names[0] or 'words'}")
+            else:
+                self.notes.append(f"asks for what {names[0]} requires")
+                self.fallback = "nobody has stated what the call requires"
             if self.drafted.tool_calls:
                 self.standby = self.final = second.reply
         self.draft = second

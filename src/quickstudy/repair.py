@@ -20,7 +20,7 @@ from typing import Any
 from quickstudy import toolcalls
 from quickstudy.augmentation.substitution import droppable
 from quickstudy.grounding import literals
-from quickstudy.grounding.ground import Ground, Status, ground, ground_all, surfaces
+from quickstudy.grounding.ground import Ground, Status, ground_all, stands, surfaces
 from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
 
 _COMPOSED = ("$ref", "allOf", "anyOf", "oneOf")  # may name arguments elsewhere
@@ -94,7 +94,7 @@ def _stands(found: Ground) -> bool:
 
 def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[str]]:
     grounds = ground_all(call.arguments, tool.properties, request.user_text)
-    others = _told_by_others(request)
+    others = request.others_text  # a home town stated there is not the model's invention
     arguments: dict[str, Any] = {}
     changes: list[str] = []
     for name, value in call.arguments.items():
@@ -103,7 +103,7 @@ def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[
         invented = grounds[name].status is Status.INVENTED and droppable(name, tool)
         if _unknown(name, tool):
             changes.append(f"{spot} taken out, the tool knows no such argument")
-        elif invented and not _stated(value, raw, others):
+        elif invented and not stands(value, raw, others):
             changes.append(f"{spot} taken out, the request does not state it")
         elif (spelt := _spelt_out(grounds[name])) is not None:
             arguments[name] = spelt
@@ -130,24 +130,6 @@ def _unknown(name: str, tool: Tool) -> bool:
     if name in tool.properties or {"patternProperties", *_COMPOSED} & schema.keys():
         return False
     return schema.get("additionalProperties", False) is False
-
-
-def _told_by_others(request: Request) -> str:
-    """What system and assistant said: a home town stated there is not the model's invention."""
-    others = (m for m in request.messages if m.role in ("system", "assistant"))
-    return "\n".join(
-        part
-        for message in others
-        for part in (
-            message.content,
-            *(str(v) for c in message.tool_calls for v in c.arguments.values()),
-        )
-    )
-
-
-def _stated(value: Any, raw: object, text: str) -> bool:
-    found = ground(value, raw if isinstance(raw, Mapping) else {}, text)
-    return found.status in (Status.STATED, Status.REWORDED)
 
 
 def coerced(value: Any, schema: object) -> Any:

@@ -207,6 +207,19 @@ class Request:
         """All that was said to the model: user turns and tool results, a line each."""
         return "\n".join(m.content for m in self.messages if m.role in ("user", "tool"))
 
+    @property
+    def others_text(self) -> str:
+        """What system and assistant said, the values of past calls included, a line each."""
+        others = [m for m in self.messages if m.role in ("system", "assistant")]
+        return "\n".join(
+            part
+            for message in others
+            for part in (
+                message.content,
+                *(str(v) for c in message.tool_calls for v in c.arguments.values()),
+            )
+        )
+
     def tool(self, name: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == name), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ from quickstudy.awareness import reconsider
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.reconsider import (
     fit,
-    likeliest,
     name_margin,
     need_log_probs,
+    ranked,
     second_draft,
     speaking,
 )
@@ -58,6 +58,21 @@ def drafted(
     return replace(draft, generation=generation, reply=reply, call_format=call_format)
 
 
+def likeliest(decoder: Decoder, draft: Draft, deadline: Deadline) -> Tool:
+    return ranked(decoder, draft, deadline)[0][0]
+
+
+def asking(draft: Draft, *messages: Message, **more: Any) -> Draft:
+    """The draft as if it answered these messages."""
+    request = replace(draft.context.request, messages=messages, **more)
+    return replace(draft, context=replace(draft.context, request=request))
+
+
+def only(text: str) -> dict[str, Any]:
+    """The schema of this one text; no enum, for what is chosen among few may be meant."""
+    return {"type": "string", "description": "Say it.", "pattern": f"^{text}$"}
+
+
 def alone(model: LanguageModel, tool: Tool, said: str, takes: str) -> float:
     """log P(said | need of the tool), from one pass over the whole prompt."""
     described = f"{tool.description.rstrip('.')}." if tool.description else ""
@@ -88,7 +103,7 @@ class TestNeed:
         )
 
 
-class TestLikeliest:
+class TestRanked:
     def test_sums_both_sides(self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
         """Over requests and weights for which neither side alone decides as the sum does."""
         decoder, improver = Decoder(tiny), Improver(tiny, BRIEF)
@@ -105,7 +120,11 @@ class TestLikeliest:
                 monkeypatch.setattr(reconsider, "WEIGHT", weight)
                 sums = [a + weight * b for a, b in zip(opened, needed, strict=True)]
                 best = sums.index(max(sums))
-                assert likeliest(decoder, draft, Deadline()).name == names[best]
+                told = ranked(decoder, draft, Deadline())
+                assert told[0][0].name == names[best]
+                wanted = dict(zip(names, sums, strict=True))
+                assert [score for _, score in told] == sorted(wanted.values(), reverse=True)
+                assert {one.name: score for one, score in told} == pytest.approx(wanted)
                 against["opened"] += opened.index(max(opened)) != best
                 against["needed"] += needed.index(max(needed)) != best
         assert all(against.values()), against
@@ -194,17 +213,14 @@ class TestSecondDraft:
             told = name_margin(Decoder(tiny), replace(draft, generation=generation))
             assert told == pytest.approx(0.2 if index == place else 0.9)
 
-    def test_after_a_tools_result_nothing_is_weighed(self, tiny: LanguageModel) -> None:
-        draft = drafted(tiny, [ToolCall("not_listed", {})])
-        request = draft.context.request
-        told = replace(request, messages=(*request.messages, Message("tool", "It is done.")))
-        draft = replace(draft, context=replace(draft.context, request=told))
-        assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
-
-    def test_without_words_nothing_is_weighed(self, tiny: LanguageModel) -> None:
-        draft = drafted(tiny, [ToolCall("not_listed", {})])
-        told = replace(draft.context.request, messages=(Message("user", " "),))
-        draft = replace(draft, context=replace(draft.context, request=told))
+    @pytest.mark.parametrize("calls", [[], [ToolCall("not_listed", {})]])
+    @pytest.mark.parametrize(
+        "messages", [(Message("user", "Do it."), Message("tool", "Done.")), (Message("user", " "),)]
+    )
+    def test_after_a_result_and_without_words_all_drafts_stay(
+        self, tiny: LanguageModel, calls: list[ToolCall], messages: tuple[Message, ...]
+    ) -> None:
+        draft = asking(drafted(tiny, calls), *messages)
         assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
 
     def test_gives_up_when_the_time_is_spent(self, tiny: LanguageModel) -> None:
@@ -217,16 +233,6 @@ class TestSecondDraft:
         for calls, tools in (((lock, lock), TOOLS), ((lock,), TOOLS[1:2]), ((), [])):
             draft = drafted(tiny, calls, tools)
             assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
-
-    @pytest.mark.parametrize(("short_of", "called"), [(1e-3, True), (-1e-3, False)])
-    def test_a_draft_in_words_gets_a_call_that_fits_well(
-        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, short_of: float, called: bool
-    ) -> None:
-        decoder, draft = Decoder(tiny), drafted(tiny, [])
-        best, said = likeliest(decoder, draft, Deadline()), draft.context.request.user_text
-        monkeypatch.setattr(reconsider, "FITS", fit(decoder, said, best) - short_of)
-        second = second_draft(decoder, draft, 64, Deadline())
-        assert [call.name for call in second.reply.tool_calls] == [best.name] * called
 
     def test_a_call_that_is_cut_off_is_none(self, tiny: LanguageModel) -> None:
         tools = [tool(name, text={"type": "string", "minLength": 50}) for name in "ab"]
@@ -247,4 +253,108 @@ class TestSecondDraft:
         odd = {"type": "string", "pattern": "(?=a)b"}
         tools = [tool("a", x=odd), tool("b", x=odd)]
         draft = drafted(tiny, [ToolCall("c", {})], tools)
+        assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
+
+
+class TestWords:
+    """A draft in words gives way to a call that finds all it requires in what was said."""
+
+    ASKED = Message("user", "It is too bright in the blue room.")
+    DIM: ClassVar[dict[str, Any]] = tool("dim", room=only("blue room"))
+
+    @pytest.fixture
+    def decoder(self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Decoder:
+        monkeypatch.setattr(reconsider, "FITS", math.inf)
+        return Decoder(tiny)
+
+    @pytest.mark.parametrize(
+        ("text", "messages", "called"),
+        [
+            ("blue room", (ASKED,), True),
+            ("blue room", (ASKED, Message("assistant", "Let me see.")), True),
+            ("your_key_here", (ASKED,), False),  # nobody said so
+            ("blue room", (ASKED, Message("assistant", "Done."), Message("user", "Great!")), False),
+        ],
+    )
+    def test_to_a_call_of_what_the_user_said_last(
+        self, decoder: Decoder, text: str, messages: tuple[Message, ...], called: bool
+    ) -> None:
+        draft = asking(drafted(decoder.model, [], [tool("dim", room=only(text))]), *messages)
+        second = second_draft(decoder, draft, 64, Deadline())
+        wanted = (ToolCall("dim", {"room": text}),) if called else ()
+        assert second.reply.tool_calls == wanted
+        assert (second is not draft) == called
+
+    def test_the_rest_may_have_been_said_by_anybody_before(self, decoder: Decoder) -> None:
+        both = tool("dim", room=only("blue room"), token=only("tk9f"))
+        before = Message("assistant", "", (ToolCall("log_in", {"token": "tk9f"}),))
+        for messages, called in (((before, self.ASKED), True), ((self.ASKED,), False)):
+            draft = asking(drafted(decoder.model, [], [both]), *messages)
+            assert bool(second_draft(decoder, draft, 64, Deadline()).reply.tool_calls) == called
+
+    def test_to_none_that_was_made_before(self, decoder: Decoder) -> None:
+        made = Message("assistant", "", (ToolCall("dim", {"room": "blue room"}),))
+        again = Message("user", "So the blue room is dark now?")
+        draft = asking(drafted(decoder.model, [], [self.DIM]), self.ASKED, made, again)
+        assert second_draft(decoder, draft, 64, Deadline()) is draft
+
+    @pytest.mark.parametrize("near", [math.inf, 0.0])
+    def test_the_next_tool_is_tried_if_it_is_near(
+        self, decoder: Decoder, monkeypatch: pytest.MonkeyPatch, near: float
+    ) -> None:
+        monkeypatch.setattr(reconsider, "NEAR", near)
+        schemas, seen = {"aa": only("blue room"), "ab": only("your_key_here")}, set[str]()
+        for names in (("aa", "ab"), ("ab", "aa")):
+            fits, misses = names
+            tools = [tool(fits, x=schemas["aa"]), tool(misses, x=schemas["ab"])]
+            draft = drafted(decoder.model, [], tools)
+            first = likeliest(decoder, draft, Deadline()).name
+            calls = second_draft(decoder, draft, 64, Deadline()).reply.tool_calls
+            expected = [fits] if first == fits or near else []
+            assert [call.name for call in calls] == expected
+            seen.add("fits" if first == fits else "misses")
+        assert "misses" in seen
+
+    @pytest.mark.parametrize(("short_of", "called"), [(1e-3, True), (-1e-3, False)])
+    def test_or_to_one_without_values_that_fits_well(
+        self, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, short_of: float, called: bool
+    ) -> None:
+        decoder, draft = Decoder(tiny), drafted(tiny, [], [tool("lock", "Lock a door"), tool("go")])
+        best, said = likeliest(decoder, draft, Deadline()), draft.context.request.user_text
+        monkeypatch.setattr(reconsider, "TRIED", 1)
+        monkeypatch.setattr(reconsider, "FITS", fit(decoder, said, best) - short_of)
+        second = second_draft(decoder, draft, 64, Deadline())
+        assert [call.name for call in second.reply.tool_calls] == [best.name] * called
+
+
+class TestQuestion:
+    """A call that must invent what it requires gives way to a question for it."""
+
+    TOOLS: ClassVar[list[dict[str, Any]]] = [tool("open_safe", code=only("0000"))]
+    CALL = ToolCall("open_safe", {"code": "zq_77k"})
+
+    def test_for_what_is_missing(self, tiny: LanguageModel) -> None:
+        draft = drafted(tiny, [self.CALL], self.TOOLS)
+        second = second_draft(Decoder(tiny), draft, 64, Deadline())
+        assert second.reply == Reply("To call open_safe I still need: code (Say it.).")
+
+    def test_after_another_tool_was_found_wanting_too(self, tiny: LanguageModel) -> None:
+        decoder, listed = Decoder(tiny), [*self.TOOLS, tool("open_door", key=only("your_key"))]
+        for name, key in (("open_safe", "code"), ("open_door", "key")):
+            draft = drafted(tiny, [ToolCall(name, {key: "zq_77k"})], listed, margin=0.9)
+            second = second_draft(decoder, draft, 64, Deadline())
+            assert second.reply.tool_calls == ()
+            assert "I still need" in second.reply.content
+
+    @pytest.mark.parametrize(
+        ("said", "more"),
+        [
+            ("It is zq_77k.", {}),
+            ("Open the safe.", {"must_call": True}),
+        ],
+    )
+    def test_not_where_it_was_said_or_a_call_is_wanted(
+        self, tiny: LanguageModel, said: str, more: dict[str, Any]
+    ) -> None:
+        draft = asking(drafted(tiny, [self.CALL], self.TOOLS), Message("user", said), **more)
         assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft

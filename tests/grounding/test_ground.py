@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,9 +14,11 @@ from quickstudy.grounding.ground import (
     find_surface,
     ground,
     ground_all,
+    lacking,
     numbers,
 )
 from quickstudy.grounding.numerals import NUMBER_WORDS
+from quickstudy.types import Message, Request, ToolCall
 
 CHEAP = settings(deadline=None, max_examples=150)
 STATED, REWORDED, INVENTED, UNCLEAR = (
@@ -345,3 +348,51 @@ class TestNeverRaises:
 def test_a_letter_behind_an_apostrophe_is_no_word(text: str) -> None:
     assert ground("M", {"type": "string"}, text).status is not Status.STATED
     assert ground("M", {"type": "string"}, f"Size M. {text}").status is Status.STATED
+
+
+class TestLacking:
+    """What a call requires and nobody in the conversation has stated."""
+
+    TOOL: ClassVar[dict[str, Any]] = {
+        "name": "mail",
+        "parameters": {
+            "type": "object",
+            "properties": {"to": {"type": "string"}, "body": {"type": "string"}, "cc": {}},
+            "required": ["to", "body"],
+        },
+    }
+
+    def of(self, arguments: dict[str, Any], *messages: Message) -> list[str]:
+        said = messages or (Message("user", "Mail ana@x.org that I am late."),)
+        request = replace(Request.parse("x", [self.TOOL]), messages=said)
+        return lacking(ToolCall("mail", arguments), request)
+
+    def test_an_invented_value(self) -> None:
+        assert self.of({"to": "bob@example.com", "body": "I am late"}) == ["to"]
+
+    def test_not_what_is_stated_reworded_or_unclear(self) -> None:
+        assert self.of({"to": "ana@x.org", "body": "late"}) == []
+        assert self.of({"to": "ana@x.org", "body": "Lately"}) == []
+
+    def test_not_what_is_not_required_or_missing(self) -> None:
+        assert self.of({"to": "ana@x.org", "cc": "zoe"}) == []
+
+    def test_not_a_text_that_is_composed(self) -> None:
+        composed = "Silent autumn rain taps windows"
+        assert self.of({"to": "ana@x.org", "body": composed}) == []
+        assert self.of({"to": "ana@x.org", "body": "Silent autumn rain"}) == ["body"]
+
+    @pytest.mark.parametrize("role", ["system", "assistant", "tool"])
+    def test_not_what_another_has_said(self, role: Any) -> None:
+        said = Message(role, "Bob is bob@example.com")
+        given = {"to": "bob@example.com", "body": "late"}
+        assert self.of(given, said, Message("user", "I am late")) == []
+
+    def test_nor_what_was_used_before(self) -> None:
+        before = Message("assistant", "", (ToolCall("mail", {"to": "bob@example.com"}),))
+        given = {"to": "bob@example.com", "body": "late"}
+        assert self.of(given, before, Message("user", "I am late")) == []
+
+    def test_tools_not_listed_require_nothing(self) -> None:
+        request = Request.parse("x", [self.TOOL])
+        assert lacking(ToolCall("nail", {"to": "bob@example.com"}), request) == []

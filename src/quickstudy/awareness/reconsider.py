@@ -1,16 +1,22 @@
-"""Which tool a request is about, read from both sides: a noisy channel over the tools.
+"""What an unsure draft gives way to: a call of another tool, a call at all, or a question.
 
-A small model that reads a request opens its call with whatever name is near. Asked the other way
-round, how likely the request is from someone who needs a tool, the same model tells near tools
-apart better. By Bayes' rule both are evidence on one question, and their sum decides (noisy channel
-models: Min et al. 2022, arXiv 2108.04106):
+Which tool a request is about is read from both sides, a noisy channel over the tools. A small model
+that reads a request opens its call with whatever name is near. Asked the other way round, how
+likely the request is from someone who needs a tool, the same model tells near tools apart better.
+By Bayes' rule both are evidence on one question, and their sum decides (noisy channel models: Min
+et al. 2022, arXiv 2108.04106):
 
     score(tool) = log P(the answer opens a call of it | request) + WEIGHT * log P(request | tool)
+
+Whether a call is due is read from its values. Where words are all that a small model has for "It's
+kim_h, and the password is tulip77", and a call of a likely tool finds each value that it requires
+in the conversation, the call is meant. Where a call has to invent a value that it requires, it is
+not the time for it, and what is missing is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,10 +26,10 @@ from quickstudy.awareness.kinds import choice_kinds
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
-from quickstudy.grounding.ground import Status, ground_all
+from quickstudy.grounding.ground import Status, ground_all, lacking
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
-from quickstudy.types import Message, Request, Tool
+from quickstudy.types import Message, Reply, Request, Tool, ToolCall
 
 # Chosen on training rows 0:100 with twelve near tools listed; 0.1 to 1 do alike there.
 WEIGHT = 0.3
@@ -34,6 +40,10 @@ FITS = 22.0
 MOST = 6  # tools weighed: those that the model would open a call of most likely
 ROWS = 16  # tools in one pass: each row holds the whole prompt's keys and values
 LEAST = 64  # tokens that a second draft may have at least; else twice those of the first
+LONG = 160  # ... and at most, where the first is words
+# Where the draft is words: so many tools are tried, of scores so near (nats) to the best. Chosen
+# on dialogues of our own (benchmarks/dialogues.jsonl).
+TRIED, NEAR = 3, 5.0
 READ = 192  # tokens of the request that are scored, its last ones
 _ANYBODY = Tool(
     "anything",
@@ -43,34 +53,85 @@ _ANYBODY = Tool(
 
 
 def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
-    """The draft, unless another tool fits its request better: then one call of that tool.
+    """What the draft gives way to; often itself.
 
-    That is decoded greedily with no other tool allowed; where it gives no valid call, the draft
-    stays. So do drafts of several calls, and those that are sure of the name of a listed tool.
-    A draft that calls nothing gives way only if the request is far likelier under the tool than
-    under none, and none gives way to a call that must invent more.
+    Drafts of several calls stay, and all that follows a tool's result: no user's words tell what is
+    next. A second draft is decoded greedily; where that gives no valid call, the draft stays.
 
     Raises:
         BudgetSpent: if the deadline passes.
     """
     calls, request = draft.reply.tool_calls, draft.context.request
-    # after a tool's result no user's words tell which tool is next
-    asked = request.messages[-1].role == "user" and _said(request).strip()
-    if not asked or not request.tools or len(calls) > 1:
+    role = request.messages[-1].role
+    if not request.tools or len(calls) > 1 or not _said(request).strip():
         return draft
-    listed = calls and request.tool(calls[0].name)
-    if listed and (len(request.tools) == 1 or name_margin(decoder, draft) >= SURE):
+    if not calls:
+        spoken = role in ("user", "assistant")
+        return _called(decoder, draft, max_new_tokens, deadline) if spoken else draft
+    second = draft
+    if role == "user":
+        second = _better(decoder, draft, max_new_tokens, deadline)
+    return draft if role == "tool" else _asked(second)
+
+
+def _better(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
+    """The draft, unless another tool fits its request better: then one call of that tool.
+
+    Drafts that are sure of the name of a listed tool stay, if they have all that it requires. None
+    gives way to a call that must invent more.
+    """
+    request, (call,) = draft.context.request, draft.reply.tool_calls
+    listed = request.tool(call.name) is not None
+    lacks = len(lacking(call, request))
+    sure = len(request.tools) == 1 or (not lacks and name_margin(decoder, draft) >= SURE)
+    if listed and sure:
         return draft
-    tool = likeliest(decoder, draft, deadline)
-    if calls and tool.name == calls[0].name:
+    tool, _ = ranked(decoder, draft, deadline)[0]
+    if tool.name == call.name:
         return draft
     deadline.check()
-    if not calls and fit(decoder, _said(request), tool) < FITS:
-        return draft
-    second = _call_of(tool, decoder, draft, max_new_tokens, deadline)
-    if listed and _invented(second) > _invented(draft):
+    # a call that grows far longer than the draft is rambling, and cut off it is none
+    most = min(max_new_tokens, max(LEAST, 2 * len(draft.generation.ids)))
+    second = _call_of(tool, decoder, draft, most, deadline)
+    if listed and _lacks(second) > lacks:
         return draft
     return second
+
+
+def _called(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
+    """The words, unless a likely tool finds all that it requires in the conversation.
+
+    Something of it has to stand in the user's last message, or the whole of that has to be far
+    likelier under the tool than under none; and a call that was made before is not made again.
+    """
+    request = draft.context.request
+    made = [call for message in request.messages for call in message.tool_calls]
+    tools = ranked(decoder, draft, deadline)
+    for tool, score in tools[:TRIED]:
+        if score < tools[0][1] - NEAR:
+            break
+        deadline.check()
+        second = _call_of(tool, decoder, draft, min(max_new_tokens, LONG), deadline)
+        calls = second.reply.tool_calls
+        if not calls or _lacks(second) or any(toolcalls.equal(calls, [c], [tool]) for c in made):
+            continue
+        if _from(_said(request), calls[0], tool) or fit(decoder, _said(request), tool) >= FITS:
+            return second
+    return draft
+
+
+def _asked(draft: Draft) -> Draft:
+    """The draft; a question in its place if its call must invent what it requires."""
+    request, (call,) = draft.context.request, draft.reply.tool_calls
+    tool, missing = request.tool(call.name), lacking(call, request)
+    if tool is None or not missing or request.must_call:
+        return draft
+    told = []
+    for name in missing:
+        about = tool.properties.get(name)
+        meaning = about.get("description") if isinstance(about, Mapping) else None
+        told.append(f"{name} ({meaning})" if meaning else name)
+    return replace(draft, reply=Reply(f"To call {call.name} I still need: {', '.join(told)}."))
 
 
 def name_margin(decoder: Decoder, draft: Draft) -> float:
@@ -98,8 +159,8 @@ def speaking(decoder: Decoder, draft: Draft) -> Draft:
     return replace(draft, call_format=formats[scores.index(max(scores))])
 
 
-def likeliest(decoder: Decoder, draft: Draft, deadline: Deadline) -> Tool:
-    """The listed tool of the highest score, given the draft's request and call format."""
+def ranked(decoder: Decoder, draft: Draft, deadline: Deadline) -> list[tuple[Tool, float]]:
+    """The tools weighed and their scores in nats, the highest first."""
     context = draft.context
     tools = list(context.request.tools)
     call_format = speaking(decoder, draft).call_format
@@ -113,8 +174,9 @@ def likeliest(decoder: Decoder, draft: Draft, deadline: Deadline) -> Tool:
     best = sorted(range(len(tools)), key=lambda i: -opened[i])[:MOST]
     deadline.check()
     needed = need_log_probs(decoder, _said(context.request), [tools[i] for i in best])
-    scores = [opened[i] + WEIGHT * need for i, need in zip(best, needed, strict=True)]
-    return tools[best[scores.index(max(scores))]]
+    scores = [(opened[i] + WEIGHT * need, i) for i, need in zip(best, needed, strict=True)]
+    scores.sort(key=lambda scored: (-scored[0], best.index(scored[1])))
+    return [(tools[i], score) for score, i in scores]
 
 
 @torch.no_grad()
@@ -131,19 +193,20 @@ def need_log_probs(decoder: Decoder, said: str, tools: Sequence[Tool]) -> list[f
     return [float(row[mask].sum()) for row, mask in zip(told, real, strict=True)]
 
 
-def _invented(draft: Draft) -> int:
-    """How many required arguments of the calls have values that the request does not state."""
-    request, count = draft.context.request, 0
-    for call in draft.reply.tool_calls:
-        tool = request.tool(call.name)
-        if tool is not None:
-            found = ground_all(call.arguments, tool.properties, request.user_text)
-            count += sum(found[n].status is Status.INVENTED for n in tool.required if n in found)
-    return count
+def _lacks(draft: Draft) -> int:
+    """How many values that its calls require are invented."""
+    return sum(len(lacking(call, draft.context.request)) for call in draft.reply.tool_calls)
+
+
+def _from(said: str, call: ToolCall, tool: Tool) -> bool:
+    """Whether some value of the call stands in what was said."""
+    found = ground_all(call.arguments, tool.properties, said)
+    return any(of.status in (Status.STATED, Status.REWORDED) for of in found.values())
 
 
 def _said(request: Request) -> str:
-    return "\n".join(m.content for m in request.messages if m.role == "user")
+    """The user's last message."""
+    return next((m.content for m in reversed(request.messages) if m.role == "user"), "")
 
 
 def _need(tool: Tool) -> list[Message]:
@@ -163,12 +226,10 @@ def _call_of(
     rules = decoder.rules([tool], context.thinking, draft.call_format, must_call=True)
     if decoder.refusal(rules):
         return draft
-    # a call that grows far longer than the draft is rambling, and cut off it is none
-    usual = max(LEAST, 2 * len(draft.generation.ids))
     (said,) = decoder.decode(
         context.prefix,
         [Ask(context.turn, rules, likely=(*draft.generation.ids, *context.turn))],
-        max_new_tokens=min(max_new_tokens, usual),
+        max_new_tokens=max_new_tokens,
         deadline=deadline,
     )
     reply, call_format = toolcalls.read(said.text, [tool])

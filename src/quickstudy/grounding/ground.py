@@ -25,9 +25,11 @@ from rapidfuzz import fuzz
 from quickstudy.grounding import amounts, hints, kinds, literals, names, numerals, temporal
 from quickstudy.grounding.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 from quickstudy.grounding.spellings import spaced
+from quickstudy.types import Request, ToolCall
 
 _LOOSE_NUMBERS = "half quarter dozen hundred thousand million billion percent once twice".split()
 _CHOICES = ("enum", "const", "$ref", "allOf", "anyOf", "oneOf")  # or a list that stands elsewhere
+COMPOSED = 5  # words; a text of so many was written for the call, and is no datum
 _STOP_WORDS = frozenset("the and for with from that this all any not are was has our your".split())
 
 
@@ -99,6 +101,32 @@ def ground_all(
             if not (again.guess and name in taken):
                 found[name] = again
     return found
+
+
+def stands(value: Any, schema: object, text: str) -> bool:
+    """Whether a value stands in a text, as it is or in another form."""
+    found = ground(value, schema if isinstance(schema, Mapping) else {}, text)
+    return found.status in (Status.STATED, Status.REWORDED)
+
+
+def lacking(call: ToolCall, request: Request) -> list[str]:
+    """The required arguments whose values nobody in the conversation has stated.
+
+    Not so a text of some length: that is composed, as it may be meant. Of 140 right drafts of a
+    0.5B model on training rows none lacks anything, of 60 wrong ones 17 do (LOG.md).
+    """
+    tool = request.tool(call.name)
+    if tool is None:
+        return []
+    found = ground_all(call.arguments, tool.properties, request.user_text)
+    return [
+        name
+        for name in tool.required
+        if name in found
+        and found[name].status is Status.INVENTED
+        and len(str(call.arguments[name]).split()) < COMPOSED
+        and not stands(call.arguments[name], tool.properties.get(name), request.others_text)
+    ]
 
 
 def surfaces(found: Iterable[Ground]) -> set[str]:

@@ -64,6 +64,7 @@ def _oracle(bench: Workbench, config: Config) -> Method:
 _MANY_ROWS = (
     "learning.upper_layers=1",
     "learning.learning_rate=1e-4",
+    "learning.epochs=4",
     "learning.batch_size=8",
     "learning.schedule=cosine",
     "learning.warmup=0.03",
