@@ -5,9 +5,10 @@
 Reads the records of one method of `quickstudy eval`. A judge, a stronger model, says of each kept
 example the probability that its call is right; how far it can be trusted is seen on calls that are
 known: the gold ones, and the drafts that were graded wrong. `judged.jsonl` holds its word on each
-(it resumes), `summary.json` the shares with 95% bootstrap intervals over items. Without --judge
-nothing is judged. With `--read N` N kept examples, drawn by lot, are written to `reading.jsonl` to
-be read by a person, who adds `"right": true` or `false` to each; the summary tells them as well.
+(it resumes), `summary.json` the shares, those of the judge with 95% bootstrap intervals over items.
+Requests of several turns are not judged: a record has only an example's last message. With
+`--read N` about N kept examples, as many of each benchmark, are written to `reading.jsonl` to be
+read by a person, who adds `"right": true` or `false`, and if it is not `"why"`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from quickstudy.types import Message, Request
 QUESTION = """A user talks to an assistant that can call this function:
 {tool}
 
-{before}user: {request}
+User: {request}
 
 The assistant calls: {call}
 
@@ -69,19 +70,25 @@ def main() -> None:
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     judged_file = arguments.out / "judged.jsonl"
-    judged = {tuple(line["key"]): line["yes"] for line in jsonlines.complete(judged_file)}
-    everything = [q for r in records for q in questions(r, base[r.benchmark, r.id])]
+    name = Path(arguments.judge).stem if arguments.judge else None
+    lines = jsonlines.complete(judged_file)
+    if any((line["method"], line["judge"]) != (arguments.method, name) for line in lines):
+        raise SystemExit(f"{judged_file} is of another method or judge; name another --out")
+    judged = {tuple(line["key"]): line["yes"] for line in lines}
+    everything = [q for r in records for q in questions(r, base.get((r.benchmark, r.id)))]
     waiting = [(key, *what) for key, *what in everything if key not in judged]
+    waiting = [one for one in waiting if len(asked_in[one[0][0], one[0][1]].messages) == 1]
     if arguments.judge and waiting:
         judge = Judge(arguments.judge, arguments.threads)
         for key, request, call in track(waiting, "judging"):
             asked = asked_in[key[0], key[1]]
             if asked.tool(call["name"]) is not None:
                 judged[key] = judge.says(asked, request, call)
-                jsonlines.append(judged_file, {"key": key, "yes": round(judged[key], 4)})
+                line = {"method": arguments.method, "judge": name, "key": key}
+                jsonlines.append(judged_file, {**line, "yes": round(judged[key], 4)})
     summary = {
         "method": arguments.method,
-        "judge": Path(arguments.judge).stem if arguments.judge else None,
+        "judge": name,
         "benchmarks": {
             name: quality([r for r in records if r.benchmark == name], base, judged)
             for name in dict.fromkeys(r.benchmark for r in records)
@@ -106,11 +113,10 @@ class Judge:
 
     @torch.no_grad()
     def says(self, asked: Request, request: str, call: dict) -> float:
-        """P(yes) over P(yes) and P(no), where `request` is the last message of what was asked."""
+        """P(yes) over P(yes) and P(no) for a request to one who asked with these tools."""
         tool = asked.tool(call["name"])
         question = QUESTION.format(
             tool=json.dumps(tool.to_openai()["function"], ensure_ascii=False),
-            before="".join(f"{m.role}: {told(m)}\n" for m in asked.messages[:-1]),
             request=request,
             call=json.dumps(call, ensure_ascii=False),
         )
@@ -120,12 +126,7 @@ class Judge:
         return float(torch.sigmoid(yes - no))
 
 
-def told(message: Message) -> str:
-    calls = [json.dumps(call.to_json(), ensure_ascii=False) for call in message.tool_calls]
-    return " ".join([message.content, *calls]).strip()
-
-
-def questions(record: Record, base: Record) -> Iterator[tuple[tuple, str, dict]]:
+def questions(record: Record, base: Record | None) -> Iterator[tuple[tuple, str, dict]]:
     """What the judge is asked of an item that practised: its examples, and calls that are known."""
     at = record.benchmark, record.id
     if not record.examples:
@@ -135,8 +136,8 @@ def questions(record: Record, base: Record) -> Iterator[tuple[tuple, str, dict]]
             yield (*at, "example", number), example.request, example.tool_calls[0]
     if len(record.gold) == 1:
         yield (*at, "gold", 0), record.request, record.gold[0]
-    wrong = base.verdict.correct is False and base.answer.tool_calls
-    if wrong and len(base.answer.tool_calls) == 1:
+    wrong = base is not None and base.verdict.correct is False
+    if base is not None and wrong and len(base.answer.tool_calls) == 1:
         yield (*at, "wrong", 0), record.request, base.answer.tool_calls[0]
 
 
@@ -231,7 +232,7 @@ def write_reading(path: Path, records: list[Record], count: int) -> None:
     for name in names:
         own = [record for record in records if record.benchmark == name]
         calling = [(r, n, e) for r in own for n, e in enumerate(r.examples) if e.tool_calls]
-        drawn = random.Random(0).sample(calling, min(count // len(names), len(calling)))
+        drawn = random.Random(0).sample(calling, min(-(-count // len(names)), len(calling)))
         for record, number, example in drawn:
             line = {
                 "key": [record.benchmark, record.id, "example", number],
@@ -254,7 +255,9 @@ def told_reading(read: list[dict], judged: dict) -> dict:
             for name in dict.fromkeys(line["key"][0] for line in read)
         },
         "judge_agrees": interval([a == b for a, b in both]),
-        "why_wrong": dict(Counter(line["why"] for line in read if not line["right"])),
+        "why_wrong": dict(
+            Counter(line.get("why", "not said") for line in read if not line["right"])
+        ),
     }
 
 

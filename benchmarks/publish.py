@@ -4,8 +4,9 @@
 
 The runs have model, seed and settings in common, and other benchmarks or methods each. Writes
 `run.json`, `summary.json`, `report.html` and `records.jsonl.gz`. Where a benchmark's licence keeps
-its rows from being passed on, the texts are left out of the records, and with them out of the
-report: verdicts, certainties, timings and counts stay, and the summary is of the whole.
+its rows from being passed on, all texts are left out of its records but a few that tell nothing of
+a row, and with them out of the report: verdicts, certainties, timings and counts stay, and the
+summary is of the whole.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from quickstudy.evals.report import write_report
 
 RECORDS = "records.jsonl"
 LEFT_OUT = "left out: the licence of the rows"
-_TEXTS = ("request", "text", "content", "token", "explanation", "reason")
-_CALLS = ("gold", "tool_calls", "repaired", "notes", "names")
+# texts that are the project's own, or name the row without telling it
+_ALLOWED = ("benchmark", "id", "query", "method", "kind", "source")
 
 
 def main() -> None:
@@ -42,13 +43,17 @@ def main() -> None:
         whole = Path(name)
         ledger = merged(arguments.runs, whole)
         ledger.summarised(arguments.data)
-        for kept in ("run.json", "summary.json"):
-            shutil.copyfile(whole / kept, arguments.out / kept)
+        shutil.copyfile(whole / "run.json", arguments.out / "run.json")
+        summary = json.loads((whole / "summary.json").read_text())
         records = [record.model_dump() for record in ledger.records.values()]
+    for name, methods in summary["benchmarks"].items():
+        for told in methods.values() if restricted(name) else ():
+            told["fallbacks"] = {"left out": sum(told["fallbacks"].values())}
+    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     records.sort(key=lambda record: (record["benchmark"], record["place"]))
-    told = [json.dumps(allowed(record), ensure_ascii=False) + "\n" for record in records]
+    lines = [json.dumps(allowed(record), ensure_ascii=False) + "\n" for record in records]
     # no clock in it: equal records give equal bytes
-    packed = gzip.compress("".join(told).encode(), mtime=0)
+    packed = gzip.compress("".join(lines).encode(), mtime=0)
     (arguments.out / f"{RECORDS}.gz").write_bytes(packed)
     write_report(results.read([arguments.out]), arguments.out / "report.html")
     print(f"{len(records)} records of {len(arguments.runs)} runs: {arguments.out}")
@@ -66,24 +71,26 @@ def merged(folders: list[Path], out: Path) -> Ledger:
     return Ledger(out, runs[-1])
 
 
+def restricted(benchmark: str) -> bool:
+    """Whether the licence of some of its rows lets nobody pass them on."""
+    return any("evaluation only" in file.licence for file in BENCHMARKS[benchmark].files)
+
+
 def allowed(record: dict[str, Any]) -> dict[str, Any]:
-    licence = ", ".join(file.licence for file in BENCHMARKS[record["benchmark"]].files)
-    return blank(record) if "evaluation only" in licence else record
+    return blank(record) if restricted(record["benchmark"]) else record
 
 
-def blank(part: Any) -> Any:
-    """Without what tells the row or repeats words of it."""
+def blank(part: Any, key: str = "") -> Any:
+    """Without any text that may repeat words of the row."""
+    if isinstance(part, str):
+        return part if key in _ALLOWED else LEFT_OUT if key == "request" else ""
     if isinstance(part, dict):
-        return {key: _blank(key, value) for key, value in part.items()}
-    return [blank(item) for item in part] if isinstance(part, list | tuple) else part
-
-
-def _blank(key: str, value: Any) -> Any:
-    if key in _CALLS:
-        return None if key == "names" else []
-    if key in _TEXTS and isinstance(value, str):
-        return LEFT_OUT if key == "request" else ""
-    return blank(value)
+        if key == "names":  # they are keys
+            return None
+        return {name: blank(value, name) for name, value in part.items()}
+    if key in ("gold", "tool_calls"):  # argument names are the row's
+        return []
+    return [blank(item, key) for item in part] if isinstance(part, list | tuple) else part
 
 
 if __name__ == "__main__":

@@ -148,14 +148,14 @@ class TestSecondDraft:
     def test_a_question_is_the_answer_and_nothing_is_practised(self, improver: Improver) -> None:
         code = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
         request = Request.parse("Open the safe.", [{"name": "open_safe", "parameters": code}])
-        reply = Reply("", (ToolCall("open_safe", {"code": "zq_77k"}),))
+        reply = Reply("", (ToolCall("open_safe", {"code": "your_code"}),))
         answer = improver.improve(replace(improver.draft(request), reply=reply, call_format="json"))
         assert answer.tool_calls == ()
         assert answer.content == "To call open_safe I still need: code."
         episode = answer.episode
         assert (episode.practised, episode.draft, episode.examples) == (False, reply, ())
-        assert episode.fallback == "nobody has stated what the call requires"
-        assert episode.notes == ("asks for what open_safe requires",)
+        assert episode.fallback == "nobody has stated what a call requires, so that is asked for"
+        assert episode.notes == ("asks instead of calling open_safe",)
         assert "practice" not in episode.seconds
 
     def test_spent_time_leaves_the_draft(self, improver: Improver, draft: Draft) -> None:

@@ -890,7 +890,8 @@ class TestRepair:
         def broken(*_: object) -> None:
             raise Fault("broken")
 
-        monkeypatch.setattr(improve.repair, "ground_all", broken)
+        for judgement in ("ground_all", "ground_call"):
+            monkeypatch.setattr(improve.repair, judgement, broken)
         answer = cycle(model, repair=True)
         assert answer.tool_calls == (SAID,)
         assert (answer.episode.practised, answer.episode.fallback) == (True, None)

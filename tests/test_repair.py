@@ -140,11 +140,27 @@ class TestObjects:
 
     @pytest.mark.parametrize(
         "label",
-        [{"type": "tag", "body": {"text": "blue"}}, {"text": "red"}, {"text": "blue", "n": 1}],
+        [
+            {"type": "tag", "body": {"text": "blue"}},
+            {"text": "red"},
+            {"text": "blue", "n": 1},
+            {"type": "tag"},
+        ],
     )
     def test_others_stay(self, label: dict[str, Any]) -> None:
         given = {"room": "attic", "label": label}
         assert mended(given, self.SAID, **self.MORE) == (given, ())
+
+    def test_what_a_tool_returned_is_not_asked_for(self) -> None:
+        returned = '{"page": 1, "label": {"text": "blue"}}'
+        said = [
+            {"role": "user", "content": "Labels?"},
+            {"role": "assistant", "content": "I look."},
+            {"role": "tool", "content": returned},
+            {"role": "user", "content": "Take the blue one in the attic."},
+        ]
+        given = {"room": "attic", "label": {"text": "blue"}}
+        assert mended(given, said, **self.MORE) == (given, ())
 
     def test_not_where_the_schema_knows_better(self) -> None:
         only = {"type": "object", "properties": {"text": TEXT}, "additionalProperties": False}

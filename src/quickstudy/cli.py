@@ -144,7 +144,7 @@ def demo(
     from quickstudy.evals import demo as demonstration
     from quickstudy.evals.demo_report import write_report
 
-    # 135M parameters learn too little from four steps at the rate that suits larger models
+    # 135M parameters learn too little from two steps at the rate that suits larger models
     rate = ["learning.learning_rate=3e-3"] if model == catalog.EMBEDDED else []
     loaded = Config.load(config, [*rate, *(set_ or ())])
     demonstration.prepare(folder)  # before the minutes of work, not after

@@ -120,8 +120,8 @@ class AwarenessConfig(Stage):
     reconsider: bool = Field(
         True,
         description="reads an unsure request from the tools' side as well: the draft gives way to"
-        " a call of another tool that fits better, words to a call that has all it requires, and a"
-        " call that must invent what it requires to a question",
+        " a call of another tool that fits better, words to a call that finds what it requires,"
+        " and a call that makes up what it requires to a question",
     )
     score: Literal["sum", "mean", "votes"] = Field(
         "sum",

@@ -444,8 +444,8 @@ class Case:
             if second.reply.tool_calls:
                 self.notes.append(f"{names[1]} fits better than {names[0] or 'words'}")
             else:
-                self.notes.append(f"asks for what {names[0]} requires")
-                self.fallback = "nobody has stated what the call requires"
+                self.notes.append(f"asks instead of calling {names[0]}")
+                self.fallback = "nobody has stated what a call requires, so that is asked for"
             if self.drafted.tool_calls:
                 self.standby = self.final = second.reply
         self.draft = second

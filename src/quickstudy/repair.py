@@ -20,7 +20,8 @@ from typing import Any
 from quickstudy import toolcalls
 from quickstudy.augmentation.substitution import droppable
 from quickstudy.grounding import literals
-from quickstudy.grounding.ground import Ground, Status, ground_all, stands, surfaces
+from quickstudy.grounding.ground import Ground, Status, ground_all, ground_call, stands, surfaces
+from quickstudy.grounding.phrases import schema_of
 from quickstudy.types import MAX_NESTING, Reply, Request, Tool, ToolCall, nesting
 
 _COMPOSED = ("$ref", "allOf", "anyOf", "oneOf")  # may name arguments elsewhere
@@ -89,11 +90,11 @@ def _kept(
 
 
 def _stands(found: Ground) -> bool:
-    return found.status in (Status.STATED, Status.REWORDED) and not found.guess
+    return found.there and not found.guess
 
 
 def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[str]]:
-    grounds = ground_all(call.arguments, tool.properties, request.user_text)
+    grounds = ground_call(call, tool, request)
     others = request.others_text  # a home town stated there is not the model's invention
     arguments: dict[str, Any] = {}
     changes: list[str] = []
@@ -103,7 +104,7 @@ def _mend(call: ToolCall, tool: Tool, request: Request) -> tuple[ToolCall, list[
         invented = grounds[name].status is Status.INVENTED and droppable(name, tool)
         if _unknown(name, tool):
             changes.append(f"{spot} taken out, the tool knows no such argument")
-        elif invented and not stands(value, raw, others):
+        elif invented and not stands(value, schema_of(tool.properties, name), others):
             changes.append(f"{spot} taken out, the request does not state it")
         elif (spelt := _spelt_out(grounds[name])) is not None:
             arguments[name] = spelt

@@ -285,6 +285,21 @@ class TestWords:
         assert second.reply.tool_calls == wanted
         assert (second is not draft) == called
 
+    @pytest.mark.parametrize(
+        "said",
+        ["Do not dim the blue room!", "Don’t touch the blue room", "What if I dim the blue room?"],
+    )
+    def test_to_none_that_the_user_does_not_want(self, decoder: Decoder, said: str) -> None:
+        draft = asking(drafted(decoder.model, [], [self.DIM]), Message("user", said))
+        assert second_draft(decoder, draft, 64, Deadline()) is draft
+
+    def test_figures_must_have_been_said(self, decoder: Decoder) -> None:
+        level = {"type": "integer", "minimum": 17, "maximum": 17}
+        both = tool("dim", room=only("blue room"), level=level)
+        for said, called in (("17 in the blue room", True), ("300 in the blue room", False)):
+            draft = asking(drafted(decoder.model, [], [both]), Message("user", said))
+            assert bool(second_draft(decoder, draft, 64, Deadline()).reply.tool_calls) == called
+
     def test_the_rest_may_have_been_said_by_anybody_before(self, decoder: Decoder) -> None:
         both = tool("dim", room=only("blue room"), token=only("tk9f"))
         before = Message("assistant", "", (ToolCall("log_in", {"token": "tk9f"}),))
@@ -334,27 +349,47 @@ class TestQuestion:
     CALL = ToolCall("open_safe", {"code": "zq_77k"})
 
     def test_for_what_is_missing(self, tiny: LanguageModel) -> None:
-        draft = drafted(tiny, [self.CALL], self.TOOLS)
+        draft = drafted(tiny, [self.CALL], self.TOOLS, margin=0.4)
+        draft = replace(draft, reply=replace(draft.reply, reasoning="Hm."))
         second = second_draft(Decoder(tiny), draft, 64, Deadline())
-        assert second.reply == Reply("To call open_safe I still need: code (Say it.).")
-
-    def test_after_another_tool_was_found_wanting_too(self, tiny: LanguageModel) -> None:
-        decoder, listed = Decoder(tiny), [*self.TOOLS, tool("open_door", key=only("your_key"))]
-        for name, key in (("open_safe", "code"), ("open_door", "key")):
-            draft = drafted(tiny, [ToolCall(name, {key: "zq_77k"})], listed, margin=0.9)
-            second = second_draft(decoder, draft, 64, Deadline())
-            assert second.reply.tool_calls == ()
-            assert "I still need" in second.reply.content
+        question = "To call open_safe I still need: code (Say it)."
+        assert second.reply == Reply(question, reasoning="Hm.")
 
     @pytest.mark.parametrize(
-        ("said", "more"),
+        ("margin", "code", "asked"),
+        [(0.4, "zq_77k", True), (0.6, "zq_77k", False), (0.9, "your_code", True)],
+    )
+    def test_not_for_what_the_model_infers(
+        self, tiny: LanguageModel, margin: float, code: str, asked: bool
+    ) -> None:
+        draft = drafted(tiny, [ToolCall("open_safe", {"code": code})], self.TOOLS, margin)
+        second = second_draft(Decoder(tiny), draft, 64, Deadline())
+        assert (second is not draft) == asked
+
+    def test_about_the_tool_that_the_model_is_sure_of(self, tiny: LanguageModel) -> None:
+        listed = [*self.TOOLS, tool("open_door", key=only("your_key"))]
+        for name, key in (("open_safe", "code"), ("open_door", "key")):
+            draft = drafted(tiny, [ToolCall(name, {key: "your_key"})], listed, margin=0.9)
+            second = second_draft(Decoder(tiny), draft, 64, Deadline())
+            assert second.reply.content.startswith(f"To call {name} I still need: {key}")
+
+    @pytest.mark.parametrize(
+        ("messages", "more"),
         [
-            ("It is zq_77k.", {}),
-            ("Open the safe.", {"must_call": True}),
+            ((Message("user", "It is zq_77k."),), {}),
+            ((Message("user", "Open the safe."),), {"must_call": True}),
+            (
+                (
+                    Message("user", "Open the safe."),
+                    Message("assistant", "To call open_safe I still need: code."),
+                    Message("user", "Any will do."),
+                ),
+                {},
+            ),
         ],
     )
-    def test_not_where_it_was_said_or_a_call_is_wanted(
-        self, tiny: LanguageModel, said: str, more: dict[str, Any]
+    def test_not_where_it_was_said_or_asked_or_a_call_is_wanted(
+        self, tiny: LanguageModel, messages: tuple[Message, ...], more: dict[str, Any]
     ) -> None:
-        draft = asking(drafted(tiny, [self.CALL], self.TOOLS), Message("user", said), **more)
+        draft = asking(drafted(tiny, [self.CALL], self.TOOLS, 0.4), *messages, **more)
         assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft

@@ -374,12 +374,23 @@ class TestLacking:
         assert self.of({"to": "ana@x.org", "body": "late"}) == []
         assert self.of({"to": "ana@x.org", "body": "Lately"}) == []
 
+    @pytest.mark.parametrize("value", [None, "", [], {}])
+    def test_not_what_says_nothing(self, value: Any) -> None:
+        assert self.of({"to": "ana@x.org", "body": value}) == []
+
+    def test_not_the_default(self) -> None:
+        properties = {"n": {"type": "integer", "default": 10}, "m": {"type": "integer"}}
+        schema = {"type": "object", "properties": properties, "required": ["m", "n"]}
+        request = Request.parse("Look for cats", [{"name": "find", "parameters": schema}])
+        assert lacking(ToolCall("find", {"n": 10, "m": 10}), request) == ["m"]
+        assert lacking(ToolCall("find", {"n": 11, "m": 10}), request) == ["n", "m"]
+
     def test_not_what_is_not_required_or_missing(self) -> None:
         assert self.of({"to": "ana@x.org", "cc": "zoe"}) == []
 
     def test_not_a_text_that_is_composed(self) -> None:
-        composed = "Silent autumn rain taps windows"
-        assert self.of({"to": "ana@x.org", "body": composed}) == []
+        for composed in ("Silent autumn rain taps windows", "静かな秋の雨が窓を叩いている夜です"):
+            assert self.of({"to": "ana@x.org", "body": composed}) == []
         assert self.of({"to": "ana@x.org", "body": "Silent autumn rain"}) == ["body"]
 
     @pytest.mark.parametrize("role", ["system", "assistant", "tool"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from quickstudy.grounding import literals
 from quickstudy.grounding.ground import Status, ground
-from quickstudy.grounding.literals import FORMAT, find, fresh, says, within, write
+from quickstudy.grounding.literals import FORMAT, find, fresh, says, wraps, write
 
 VOTE = {"type": "vote", "attributes": {"verdict": "harmless"}}
 ASKED = 'Vote with {"type": "vote", "attributes": {"verdict": "harmless"}}, please.'
@@ -91,17 +92,46 @@ class TestGround:
             ({"verdict": "malicious"}, ASKED),  # says something else
             ({"attributes": {}}, ASKED),  # says nothing
             ({"verdict": "harmless"}, "Say harmless."),
-            ({"a": 1}, 'Either {"a": 1, "b": 2} or {"a": 1, "c": 3}.'),  # which of them?
-            ({"on": 1}, '{"on": true, "off": false}'),  # 1 is not true
+            ({"verdict": "harmless"}, f"{ASKED} {ASKED.replace('vote', 'note')}"),  # which?
+            ({"on": 1}, '{"all": {"on": true}}'),  # 1 is not true
+            ({"status": "open"}, 'The old filter was {"status": "open", "owner": "ana"}.'),
+            ({"page": 1}, 'With {"retries": 1, "strict": true}, one a page.'),
+            ({"id": 2}, 'Of {"notes": [{"id": 1}, {"id": 2}]} the second.'),
         ],
     )
     def test_what_cannot_be_told(self, value: dict[str, Any], text: str) -> None:
         assert ground(value, {}, text).status is Status.UNCLEAR
 
-    def test_within_looks_at_values(self) -> None:
-        (phrase,) = find(ASKED)
-        assert within({"any": ["vote"]}, phrase)
-        assert not within({"any": ["vote", 1]}, phrase)
+    def test_not_where_the_schema_has_other_keys(self) -> None:
+        for keys, status in (
+            (["verdict"], Status.UNCLEAR),
+            (["type", "attributes"], Status.REWORDED),
+        ):
+            schema = {"type": "object", "properties": {key: {} for key in keys}}
+            assert ground({"verdict": "harmless"}, schema, ASKED).status is status
+
+    def test_a_very_deep_value_is_none(self) -> None:
+        deep: dict[str, Any] = {}
+        for _ in range(3000):
+            deep = {"a": deep}
+        assert ground(deep, {}, ASKED).status is Status.UNCLEAR
+
+    def test_wraps(self) -> None:
+        (phrase,) = find('{"a": {"b": {"c": 1}, "d": 2}}')
+        assert wraps(phrase, {"c": 1})
+        assert wraps(phrase, {"d": 2, "b": {"c": 1}})
+        assert not wraps(phrase, {"d": 2})
+
+
+@pytest.mark.parametrize("text", ["{" * 20_000, '{"a": ' * 20_000, "{'a': b" * 20_000])
+def test_a_text_of_braces_costs_no_seconds(text: str) -> None:
+    start = time.process_time()
+    assert find(text) == []
+    assert time.process_time() - start < 2
+
+
+def test_half_a_character_is_no_json() -> None:
+    assert find('Save {"icon": "\\ud83d", "name": "x1"}') == []
 
 
 def test_the_kind_is_asked_only_of_objects() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from quickstudy.augmentation import values
 from quickstudy.grounding import amounts, contacts, names, numerals, temporal
-from quickstudy.grounding.ground import Ground, Status, ground_all, whole
+from quickstudy.grounding.ground import Ground, Status, ground_call, whole
 from quickstudy.grounding.phrases import Format, Kind, Phrase, Schema, items_of, schema_of
 from quickstudy.types import Example, Message, Request, Tool, ToolCall
 
@@ -68,12 +68,11 @@ def analyse(request: Request, draft: Sequence[ToolCall]) -> Analysis:
     slots: list[Slot] = []
     kept: list[dict[str, Any]] = []
     calls: list[ToolCall] = []
-    text = request.user_text
     for number, call in enumerate(draft):
         tool = request.tool(call.name)
         staying: dict[str, Any] = {}
         arguments: dict[str, Any] = {}
-        grounds = ground_all(call.arguments, tool.properties if tool else {}, text)
+        grounds = ground_call(call, tool, request)
         for name, value in call.arguments.items():
             found = grounds[name]
             if found.status is Status.INVENTED and tool and droppable(name, tool):

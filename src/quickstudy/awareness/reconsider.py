@@ -9,15 +9,18 @@ et al. 2022, arXiv 2108.04106):
     score(tool) = log P(the answer opens a call of it | request) + WEIGHT * log P(request | tool)
 
 Whether a call is due is read from its values. Where words are all that a small model has for "It's
-kim_h, and the password is tulip77", and a call of a likely tool finds each value that it requires
-in the conversation, the call is meant. Where a call has to invent a value that it requires, it is
-not the time for it, and what is missing is asked for.
+kim_h, and the password is tulip77", and a call of a likely tool finds what it requires in the
+conversation, the call is meant. Where a call makes up a value that it requires, one that nobody has
+stated and the model is not sure of, it is not the time for it: what is missing is asked for.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -26,10 +29,11 @@ from quickstudy.awareness.kinds import choice_kinds
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
-from quickstudy.grounding.ground import Status, ground_all, lacking
+from quickstudy.grounding.ground import Status, ground_all, ground_call, lacking, stands
+from quickstudy.grounding.phrases import schema_of
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
-from quickstudy.types import Message, Reply, Request, Tool, ToolCall
+from quickstudy.types import Message, Request, Tool, ToolCall
 
 # Chosen on training rows 0:100 with twelve near tools listed; 0.1 to 1 do alike there.
 WEIGHT = 0.3
@@ -41,6 +45,10 @@ MOST = 6  # tools weighed: those that the model would open a call of most likely
 ROWS = 16  # tools in one pass: each row holds the whole prompt's keys and values
 LEAST = 64  # tokens that a second draft may have at least; else twice those of the first
 LONG = 160  # ... and at most, where the first is words
+GUESSED = 0.5  # margin of the least certain token of a value; above it the model has inferred it
+NEED = "I still need"
+_FILLER = re.compile(r"\byour[ _]|_here\b|example|placeholder|12345|\.\.\.", re.I)
+_NOT = re.compile(r"n['’]t\b|\b(?:not|never)\b|\bif (?:I|we)\b", re.I)
 # Where the draft is words: so many tools are tried, of scores so near (nats) to the best. Chosen
 # on dialogues of our own (benchmarks/dialogues.jsonl).
 TRIED, NEAR = 3, 5.0
@@ -63,28 +71,24 @@ def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: 
     """
     calls, request = draft.reply.tool_calls, draft.context.request
     role = request.messages[-1].role
-    if not request.tools or len(calls) > 1 or not _said(request).strip():
+    if not request.tools or role == "tool" or len(calls) > 1 or not _said(request).strip():
         return draft
     if not calls:
-        spoken = role in ("user", "assistant")
-        return _called(decoder, draft, max_new_tokens, deadline) if spoken else draft
-    second = draft
+        return _called(decoder, draft, max_new_tokens, deadline)
     if role == "user":
-        second = _better(decoder, draft, max_new_tokens, deadline)
-    return draft if role == "tool" else _asked(second)
+        draft = _better(decoder, draft, max_new_tokens, deadline)
+    return _asked(decoder, draft)
 
 
 def _better(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
     """The draft, unless another tool fits its request better: then one call of that tool.
 
-    Drafts that are sure of the name of a listed tool stay, if they have all that it requires. None
-    gives way to a call that must invent more.
+    Drafts that are sure of the name of a listed tool stay, and none gives way to a call that must
+    invent more.
     """
     request, (call,) = draft.context.request, draft.reply.tool_calls
     listed = request.tool(call.name) is not None
-    lacks = len(lacking(call, request))
-    sure = len(request.tools) == 1 or (not lacks and name_margin(decoder, draft) >= SURE)
-    if listed and sure:
+    if listed and (len(request.tools) == 1 or name_margin(decoder, draft) >= SURE):
         return draft
     tool, _ = ranked(decoder, draft, deadline)[0]
     if tool.name == call.name:
@@ -92,46 +96,95 @@ def _better(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadl
     deadline.check()
     # a call that grows far longer than the draft is rambling, and cut off it is none
     most = min(max_new_tokens, max(LEAST, 2 * len(draft.generation.ids)))
-    second = _call_of(tool, decoder, draft, most, deadline)
-    if listed and _lacks(second) > lacks:
+    (second,) = _calls_of([tool], decoder, draft, most, deadline)
+    if second is None or (listed and _lacks(second) > _lacks(draft)):
         return draft
     return second
 
 
 def _called(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
-    """The words, unless a likely tool finds all that it requires in the conversation.
+    """The words, unless a likely tool finds what it requires in the conversation.
 
     Something of it has to stand in the user's last message, or the whole of that has to be far
-    likelier under the tool than under none; and a call that was made before is not made again.
+    likelier under the tool than under none; that message must not say what not to do, and a call
+    that was made before is not made again.
     """
     request = draft.context.request
+    said = _said(request)
+    if _NOT.search(said):
+        return draft
     made = [call for message in request.messages for call in message.tool_calls]
-    tools = ranked(decoder, draft, deadline)
-    for tool, score in tools[:TRIED]:
-        if score < tools[0][1] - NEAR:
-            break
-        deadline.check()
-        second = _call_of(tool, decoder, draft, min(max_new_tokens, LONG), deadline)
-        calls = second.reply.tool_calls
-        if not calls or _lacks(second) or any(toolcalls.equal(calls, [c], [tool]) for c in made):
+    scored = ranked(decoder, draft, deadline)[:TRIED]
+    tools = [tool for tool, score in scored if score >= scored[0][1] - NEAR]
+    deadline.check()
+    most = min(max_new_tokens, LONG)
+    for tool, second in zip(tools, _calls_of(tools, decoder, draft, most, deadline), strict=True):
+        if second is None:
             continue
-        if _from(_said(request), calls[0], tool) or fit(decoder, _said(request), tool) >= FITS:
+        (call,) = second.reply.tool_calls
+        if not _has_all(call, tool, request) or any(
+            toolcalls.equal([call], [before], [tool]) for before in made
+        ):
+            continue
+        found = ground_all(call.arguments, tool.properties, said)
+        if any(of.there for of in found.values()) or fit(decoder, said, tool) >= FITS:
             return second
     return draft
 
 
-def _asked(draft: Draft) -> Draft:
-    """The draft; a question in its place if its call must invent what it requires."""
+def _has_all(call: ToolCall, tool: Tool, request: Request) -> bool:
+    """Whether what the tool requires was said, in whatever words: figures and codes as they are."""
+    found = ground_call(call, tool, request)
+    for name in tool.required & found.keys():
+        value, schema = call.arguments[name], schema_of(tool.properties, name)
+        figures = not isinstance(value, bool | list | dict) and re.search(r"\d", str(value))
+        loose = found[name].status is Status.UNCLEAR and not figures
+        if not (found[name].there or loose or stands(value, schema, request.others_text)):
+            return False
+    return True
+
+
+def _asked(decoder: Decoder, draft: Draft) -> Draft:
+    """The draft; a question in its place if its call makes up what it requires.
+
+    Asked is once, and not for what the model is sure of: that may be inferred.
+    """
     request, (call,) = draft.context.request, draft.reply.tool_calls
-    tool, missing = request.tool(call.name), lacking(call, request)
-    if tool is None or not missing or request.must_call:
+    tool = request.tool(call.name)
+    if tool is None or request.must_call or any(NEED in m.content for m in request.messages):
+        return draft
+    missing = [
+        name
+        for name in lacking(call, request)
+        if _FILLER.search(str(call.arguments[name]))
+        or value_margin(decoder, draft, call.arguments[name]) < GUESSED
+    ]
+    if not missing:
         return draft
     told = []
     for name in missing:
         about = tool.properties.get(name)
-        meaning = about.get("description") if isinstance(about, Mapping) else None
+        meaning = str(about.get("description", "")) if isinstance(about, Mapping) else ""
+        meaning = re.split(r"[.,:;(\n]", meaning)[0].strip()
         told.append(f"{name} ({meaning})" if meaning else name)
-    return replace(draft, reply=Reply(f"To call {call.name} I still need: {', '.join(told)}."))
+    question = f"To call {call.name} {NEED}: {', '.join(told)}."
+    return replace(draft, reply=replace(draft.reply, content=question, tool_calls=()))
+
+
+def value_margin(decoder: Decoder, draft: Draft, value: Any) -> float:
+    """The smallest margin of the draft's choices in this value; 1 where it had none."""
+    decode, generation = decoder.model.decode, draft.generation
+    text, spelt = decode(generation.ids), json.dumps(value, ensure_ascii=False).strip('"')
+    start = text.find(spelt) if spelt else -1
+    if start < 0:
+        return 1.0
+    margins = [
+        choice.margin
+        for choice in generation.choices
+        if len(decode(generation.ids[: choice.index])) < start + len(spelt)
+        and len(decode(generation.ids[: choice.index + 1])) > start
+    ]
+    return min(margins, default=1.0)
 
 
 def name_margin(decoder: Decoder, draft: Draft) -> float:
@@ -175,7 +228,7 @@ def ranked(decoder: Decoder, draft: Draft, deadline: Deadline) -> list[tuple[Too
     deadline.check()
     needed = need_log_probs(decoder, _said(context.request), [tools[i] for i in best])
     scores = [(opened[i] + WEIGHT * need, i) for i, need in zip(best, needed, strict=True)]
-    scores.sort(key=lambda scored: (-scored[0], best.index(scored[1])))
+    scores.sort(key=lambda scored: -scored[0])  # stable
     return [(tools[i], score) for score, i in scores]
 
 
@@ -194,14 +247,8 @@ def need_log_probs(decoder: Decoder, said: str, tools: Sequence[Tool]) -> list[f
 
 
 def _lacks(draft: Draft) -> int:
-    """How many values that its calls require are invented."""
+    """How many values that its calls require nobody has stated."""
     return sum(len(lacking(call, draft.context.request)) for call in draft.reply.tool_calls)
-
-
-def _from(said: str, call: ToolCall, tool: Tool) -> bool:
-    """Whether some value of the call stands in what was said."""
-    found = ground_all(call.arguments, tool.properties, said)
-    return any(of.status in (Status.STATED, Status.REWORDED) for of in found.values())
 
 
 def _said(request: Request) -> str:
@@ -219,20 +266,24 @@ def _need(tool: Tool) -> list[Message]:
     )
 
 
-def _call_of(
-    tool: Tool, decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline
-) -> Draft:
+def _calls_of(
+    tools: Sequence[Tool], decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline
+) -> list[Draft | None]:
+    """One call of each tool, decoded side by side; None where it is not valid."""
     context = draft.context
-    rules = decoder.rules([tool], context.thinking, draft.call_format, must_call=True)
-    if decoder.refusal(rules):
-        return draft
-    (said,) = decoder.decode(
-        context.prefix,
-        [Ask(context.turn, rules, likely=(*draft.generation.ids, *context.turn))],
-        max_new_tokens=max_new_tokens,
-        deadline=deadline,
-    )
-    reply, call_format = toolcalls.read(said.text, [tool])
-    if [toolcalls.problem(call, [tool]) for call in reply.tool_calls] != [None]:
-        return draft
-    return replace(draft, generation=said, reply=reply, call_format=call_format)
+    grammars = {
+        tool.name: rules
+        for tool in tools
+        if not decoder.refusal(
+            rules := decoder.rules([tool], context.thinking, draft.call_format, must_call=True)
+        )
+    }
+    likely = (*draft.generation.ids, *context.turn)
+    asks = [Ask(context.turn, rules, likely=likely) for rules in grammars.values()]
+    said = decoder.decode(context.prefix, asks, max_new_tokens=max_new_tokens, deadline=deadline)
+    drafts: dict[str, Draft] = {}
+    for name, one in zip(grammars, said, strict=True):
+        reply, call_format = toolcalls.read(one.text, context.request.tools)
+        if [toolcalls.problem(call, context.request.tools) for call in reply.tool_calls] == [None]:
+            drafts[name] = replace(draft, generation=one, reply=reply, call_format=call_format)
+    return [drafts.get(tool.name) for tool in tools]

@@ -11,6 +11,7 @@ import ast
 import json
 import random
 import re
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from quickstudy.types import MAX_NESTING, nesting
 
 FORMAT = "object"
 LONGEST = 2_000  # characters of one that is not JSON
+MOST = 32  # braces at which one may begin: a text of braces alone must not cost seconds
 _OTHER_TEXTS = ("checked by hand", "under review", "seen before", "not yet known", "looks fine")
 _DECODER = json.JSONDecoder()
 
@@ -30,10 +32,13 @@ def find(text: str) -> list[Phrase]:
 
 @lru_cache(maxsize=256)
 def _found(text: str) -> tuple[Phrase, ...]:
-    found, end = list[Phrase](), 0
+    found, end, tries = list[Phrase](), 0, 0
     for match in re.finditer(r"\{", text):
         if match.start() < end:
             continue
+        tries += 1
+        if tries > MOST:
+            break
         value, end = _read(text, match.start())
         meaning = _json(value) if isinstance(value, dict) and value else None
         if meaning is not None:
@@ -51,10 +56,11 @@ def _read(text: str, start: int) -> tuple[Any, int]:
         pass
     depth = 0
     for end, sign in enumerate(text[start : start + LONGEST], start + 1):
-        depth += {"{": 1, "}": -1}.get(sign, 0)
+        depth += (sign == "{") - (sign == "}")
         if depth == 0:
             try:
-                return ast.literal_eval(text[start:end]), end
+                with warnings.catch_warnings(action="ignore"):  # of odd escapes
+                    return ast.literal_eval(text[start:end]), end
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 break
     return None, start
@@ -65,8 +71,10 @@ def _json(value: Any, *, canonical: bool = False) -> str | None:
     try:
         if nesting(value) > MAX_NESTING:
             return None
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=canonical)
-    except (TypeError, ValueError, RecursionError):  # bytes, a set, NaN: no JSON
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=canonical)
+        text.encode()
+        return text
+    except (TypeError, ValueError, RecursionError):  # bytes, a set, NaN, half a character: no JSON
         return None
 
 
@@ -111,11 +119,23 @@ def spoken(value: Any, format: str, like: Phrase | None) -> str | None:
     return json.dumps(value, ensure_ascii=False) if like is not None else None
 
 
-def within(value: Any, phrase: Phrase) -> bool:
-    """Whether all that an object says stands in the phrase, whatever the keys and the nesting."""
-    said = {_json(at[key]) for at, key in _spots(value)}
-    there = {_json(at[key]) for at, key in _spots(json.loads(phrase.meaning))}
-    return bool(said) and said <= there
+def wraps(phrase: Phrase, value: dict[str, Any]) -> bool:
+    """Whether a value is an object inside the phrase's, as it is.
+
+    Parts at the top are a choice among what was told, and items of a list one of several.
+    """
+    inner = [part for part in json.loads(phrase.meaning).values() if isinstance(part, dict)]
+    while inner:
+        part = inner.pop()
+        if part and _json(part, canonical=True) == _json(value, canonical=True):
+            return True
+        inner += [deeper for deeper in part.values() if isinstance(deeper, dict)]
+    return False
+
+
+def keys(phrase: Phrase) -> set[str]:
+    """The outermost keys."""
+    return set(json.loads(phrase.meaning))
 
 
 def _spots(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -86,7 +86,7 @@ RECIPES: Mapping[str, Recipe] = {
         free=True,
     ),
     "reconsider": Recipe(
-        "unsure answers call the tool that fits best, read from both sides; nothing is practised",
+        "what unsure answers give way to (another tool, a call, a question); nothing is practised",
         Reconsider,
         fixed=("awareness.reconsider=true",),
         free=True,
