@@ -131,8 +131,7 @@ def _too_near(example: Example, request: Request) -> str | None:
             if "enum" in schema or isinstance(value, bool):
                 continue
             found = ground(value, schema, request.user_text)
-            there = found.status in (Status.STATED, Status.REWORDED)
-            if there and not _misspelt(name, value, schema, found):
+            if found.there and not _misspelt(name, value, schema, found):
                 return f"{name} = {value!r} is the user's own value"
     return None
 

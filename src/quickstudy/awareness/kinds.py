@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from quickstudy.decoding import Generation
+from quickstudy.decoding import Choice, Generation
 from quickstudy.types import ToolCall
 
 Kind = Literal["structure", "tool_name", "argument_name", "argument_value", "words"]
@@ -55,11 +55,18 @@ def choice_kinds(
         if choice.index >= len(draft.ids) or not marks:
             found.append("words" if not marks or marks[-1] == "words" else "structure")
             continue
-        start = min(len(decode(draft.ids[: choice.index])), len(marks) - 1)
-        end = len(decode(draft.ids[: choice.index + 1]))
+        start, end = choice_span(decode, draft, choice)
+        start = min(start, len(marks) - 1)
         visible = (place for place in range(start, min(end, len(marks))) if text[place].strip())
         found.append(marks[next(visible, start)])
     return found
+
+
+def choice_span(
+    decode: Callable[[Sequence[int]], str], draft: Generation, choice: Choice
+) -> tuple[int, int]:
+    """Where the characters of a choice's token begin and end in the draft's text."""
+    return len(decode(draft.ids[: choice.index])), len(decode(draft.ids[: choice.index + 1]))
 
 
 def character_kinds(text: str, calls: Sequence[ToolCall] = ()) -> list[Kind]:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from quickstudy import toolcalls
-from quickstudy.awareness.kinds import choice_kinds
+from quickstudy.awareness.kinds import choice_kinds, choice_span
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
@@ -178,12 +178,11 @@ def value_margin(decoder: Decoder, draft: Draft, value: Any) -> float:
     start = text.find(spelt) if spelt else -1
     if start < 0:
         return 1.0
-    margins = [
-        choice.margin
-        for choice in generation.choices
-        if len(decode(generation.ids[: choice.index])) < start + len(spelt)
-        and len(decode(generation.ids[: choice.index + 1])) > start
-    ]
+    margins = []
+    for choice in generation.choices:
+        begin, end = choice_span(decode, generation, choice)
+        if begin < start + len(spelt) and end > start:
+            margins.append(choice.margin)
     return min(margins, default=1.0)
 
 

@@ -138,15 +138,13 @@ def lacking(call: ToolCall, request: Request) -> list[str]:
     if tool is None:
         return []
     found = ground_call(call, tool, request)
-    names = [name for name in (*tool.properties, *sorted(tool.required)) if name in tool.required]
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if name in found
-        and found[name].status is Status.INVENTED
-        and not _unsaid(call.arguments[name], schema_of(tool.properties, name))
-        and not stands(call.arguments[name], schema_of(tool.properties, name), request.others_text)
-    ]
+    missing = []
+    for name in dict.fromkeys((*tool.properties, *sorted(tool.required))):
+        if name in tool.required and name in found and found[name].status is Status.INVENTED:
+            value, schema = call.arguments[name], schema_of(tool.properties, name)
+            if not (_unsaid(value, schema) or stands(value, schema, request.others_text)):
+                missing.append(name)
+    return missing
 
 
 def _unsaid(value: Any, schema: Schema) -> bool:

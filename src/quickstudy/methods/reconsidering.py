@@ -1,4 +1,4 @@
-"""Unsure drafts give way to the tool that fits the request best, and nothing is practised.
+"""Unsure drafts give way to another tool, a call or a question, and nothing is practised.
 
 It is where TT-SI starts from (`awareness.reconsider`): so it is seen apart what learning adds.
 """
