@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import tiny_model
 from rich.console import Console
 
@@ -161,16 +162,18 @@ def test_memory_process_tells_its_peaks(
 
 
 def test_memory_is_measured_with_and_without_copies() -> None:
-    config = bench.Config.load(None, ["model.decoding_weights=int8", "learning.rank=8"])
-    made = memory.variants(config)
+    config = bench.Config.load(None, ["model.decoding_weights=auto", "learning.rank=8"])
+    made = memory.variants(config, torch.device("cpu"))
     told = {n: (c.model.decoding_weights, c.method, c.learning.rank) for n, c in made.items()}
     assert told == {
         "plain-own": ("own", "base", 8),
         "unsure-own": ("own", "tt-si", 8),
-        "plain": ("int8", "base", 8),
-        "unsure": ("int8", "tt-si", 8),
+        "unsure-int8": ("int8", "tt-si", 8),
+        "plain": ("auto", "base", 8),
+        "unsure": ("auto", "tt-si", 8),
     }
     assert made["unsure-own"].awareness.threshold == 1.01
+    assert "unsure-int8" not in memory.variants(config, torch.device("meta"))
 
 
 def with_another(name: str, value: object) -> Callable[[dict[str, Any]], None]:

@@ -90,6 +90,7 @@ for turn, pace in enumerate((1.0, 2.0, 4.0)):  # the machine slows down, the rat
         record("decode", "generate", turn, 4 * pace, tokens=20, passes=20, bytes=2000),
         record("memory", "plain-own", turn, pace, peak=100 * MIB, practised=0),
         record("memory", "unsure-own", turn, pace, peak=120 * MIB, practised=2),
+        record("memory", "unsure-int8", turn, pace, peak=140 * MIB, practised=2),
         record("memory", "plain", turn, pace, peak=150 * MIB, practised=0),
         record("memory", "unsure", turn, pace, peak=165 * MIB, practised=2 if turn else 0),
         record("curves", "K=1", turn, pace, axis="K", value=1),
@@ -118,6 +119,7 @@ def test_headlines() -> None:
     assert told["reset_ms"] == pytest.approx(0.4)
     assert told["peak_memory_ratio"] == 1.65  # over plain inference without copies
     assert told["peak_memory_ratio_own_weights"] == 1.2
+    assert told["peak_memory_ratio_int8"] == 1.4
     assert told["unsure_seconds_median"] == 4.5  # of the two that did practise
     assert told["unsure_seconds_at_peaks"] == 5.2
     assert told["machine"]["model"] == "m"
@@ -135,7 +137,13 @@ def test_headlines() -> None:
     assert details["decode"]["ours"]["mebibytes_a_pass"]["median"] == short(100 / MIB)
     assert details["peak_memory_ratio"]["short"]["n"] == 2  # one did not practise
     peaks = {name: told["median"] for name, told in details["peak_mebibytes"]["short"].items()}
-    assert peaks == {"plain-own": 100, "plain": 150, "unsure-own": 120, "unsure": 165}
+    assert peaks == {
+        "plain-own": 100,
+        "plain": 150,
+        "unsure-own": 120,
+        "unsure-int8": 140,
+        "unsure": 165,
+    }
     assert details["together"]["same"]["2"]["median"] == 2
 
 

@@ -157,7 +157,7 @@ def memory(found: Found, variant: str, prefix: str) -> Details | None:
 
 def peaks(found: Found, prefix: str) -> Details:
     """Mebibytes."""
-    variants = ("plain-own", "plain", "unsure-own", "unsure")
+    variants = ("plain-own", "plain", "unsure-own", "unsure-int8", "unsure")
     rows = {v: found.pick("memory", v, prefix=prefix) for v in variants}
     return {v: spread([r["peak"] / 2**20 for r in met]) for v, met in rows.items() if met}
 

@@ -30,6 +30,7 @@ _RATIOS = {
     "sure": "sure_over_plain",
     "peak memory, unsure": "peak_memory_ratio",
     "peak memory, unsure, own weights": "peak_memory_ratio_own_weights",
+    "peak memory, unsure, int8 copy": "peak_memory_ratio_int8",
 }
 
 

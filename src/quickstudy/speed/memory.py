@@ -1,6 +1,7 @@
 """Row `memory`: peak memory of a plain answer and of an unsure one, each in a new process.
 
-Each with the model's own weights alone (`-own`), and with the settings' copies for decoding.
+Each with the model's own weights alone (`-own`), and with the settings' copies for decoding; the
+unsure one also with an int8 copy and no other (`-int8`).
 Plain inference, which others are compared with, is `plain-own`.
 
 Run as a program it is that process: it loads the model, forgets the peak of loading, answers,
@@ -39,21 +40,30 @@ def memory(setting: Setting) -> None:
             {"prefix": scenario.name},
             {
                 name: partial(_process, setting, config, scenario.name)
-                for name, config in variants(setting.config).items()
+                for name, config in variants(setting.config, setting.model.device).items()
             },
             warm=False,  # a new process has nothing that a round before it could warm
         )
 
 
-def variants(config: Config) -> dict[str, Config]:
+def variants(config: Config, device: torch.device) -> dict[str, Config]:
     """What each process answers with."""
-    model = config.model.model_copy(update={"decoding_weights": "own"})
-    own = config.model_copy(update={"model": model})
-    paths = ("plain", "unsure")
-    return {
-        **{f"{path}-own": forced(own, path) for path in paths},
-        **{path: forced(config, path) for path in paths},
+
+    def decoding(weights: str) -> Config:
+        model = config.model.model_copy(update={"decoding_weights": weights})
+        return config.model_copy(update={"model": model})
+
+    own, int8 = decoding("own"), decoding("int8")
+    made = {
+        "plain-own": forced(own, "plain"),
+        "unsure-own": forced(own, "unsure"),
+        "unsure-int8": forced(int8, "unsure"),
+        "plain": forced(config, "plain"),
+        "unsure": forced(config, "unsure"),
     }
+    if device.type != "cpu":
+        del made["unsure-int8"]  # the copy is for a CPU
+    return made
 
 
 def _process(setting: Setting, config: Config, scenario: str, _: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ LINES = (
     ("reset_ms", "reset", " ms"),
     ("peak_memory_ratio", "peak memory, unsure over plain inference", "×"),
     ("peak_memory_ratio_own_weights", "… without copies of weights for decoding", "×"),
+    ("peak_memory_ratio_int8", "… with an int8 copy alone", "×"),
     ("unsure_seconds_median", "unsure request", " s"),
     ("unsure_seconds_at_peaks", "… its work at the measured peaks (a model)", " s"),
 )

@@ -32,6 +32,7 @@ BY_LENGTH = {
     "training_efficiency": ("step", "training_efficiency"),
     "peak_memory_ratio": ("memory", "peak_memory_ratio"),
     "peak_memory_ratio_own_weights": ("memory", "peak_memory_ratio_own_weights"),
+    "peak_memory_ratio_int8": ("memory", "peak_memory_ratio_int8"),
 }
 # the others: the row, and the way to the figure under `details`
 ALONE = {
@@ -129,6 +130,7 @@ def _details(found: Found) -> Details:
         "peak_memory_ratio_own_weights": by_prefix(
             lambda p: told_by.memory(found, "unsure-own", p)
         ),
+        "peak_memory_ratio_int8": by_prefix(lambda p: told_by.memory(found, "unsure-int8", p)),
         "peak_mebibytes": by_prefix(lambda p: told_by.peaks(found, p)),
         "curves": told_by.curves(found),
     }
