@@ -2,11 +2,11 @@
 
     python benchmarks/publish.py runs/a runs/b --data DIR --out results/main
 
-The runs have model, seed and settings in common, and other benchmarks or methods each. Writes
-`run.json`, `summary.json`, `report.html` and `records.jsonl.gz`. Where a benchmark's licence keeps
-its rows from being passed on, all texts are left out of its records but a few that tell nothing of
-a row, and with them out of the report: verdicts, certainties, timings and counts stay, and the
-summary is of the whole.
+The runs have model, seed and settings in common, and other benchmarks (from other places of the
+seeded order) or methods each. Writes `run.json`, `summary.json`, `report.html` and
+`records.jsonl.gz`. Where a benchmark's licence keeps its rows from being passed on, all texts are
+left out of its records but a few that tell nothing of a row, and with them out of the report:
+verdicts, certainties, timings and counts stay, and the summary is of the whole.
 """
 
 from __future__ import annotations

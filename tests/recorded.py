@@ -211,7 +211,6 @@ def summary(
             name=model, quantisation="Q4_K_M", sha256="ab" * 32, licence="Apache-2.0", dtype="bf16"
         ),
         seed=0,
-        offset=0,
         settings={method: {"method": method, "learning": {"rank": 16}} for method in methods},
         data={
             name: DataFacts(

@@ -194,7 +194,7 @@ class TestResume:
         [
             ({"overrides": [*taught.QUICK, "learning.rank=3"]}, "learning.rank of base = 2"),
             ({"seed": 5}, "seed = 0, and now it is 5"),
-            ({"offset": 1}, "offset = 0"),
+            ({"offset": 1}, "offset of sealtool = 0, and now it is 1"),
             ({"samples": 4}, "samples = 3"),
         ],
     )

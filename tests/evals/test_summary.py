@@ -47,7 +47,6 @@ def summary(*listed: Record, **run: Any) -> Any:
     made = Run(
         model=ModelFacts(name="m", quantisation=None, sha256=None, licence=None, dtype="float32"),
         seed=0,
-        offset=0,
         settings={method: {} for method in methods},
         data={"sealtool": DataFacts(sha256="", rows=6)},
         versions={},

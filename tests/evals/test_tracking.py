@@ -51,7 +51,6 @@ def summary() -> Summary:
     return Summary(
         model=ModelFacts(name="m", quantisation="Q4_K_M", sha256="0", licence="mit", dtype="f"),
         seed=7,
-        offset=0,
         benchmarks={"sealtool": {"base": method, "tt-si+repair": method}},
         best_free={"sealtool": "base"},
         samples=None,

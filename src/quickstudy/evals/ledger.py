@@ -96,12 +96,13 @@ def _differences(before: Run, now: Run) -> list[tuple[str, Any, Any]]:
     found: list[tuple[str, Any, Any]] = []
     for what in ("name", "sha256"):
         found.append((f"model {what}", getattr(before.model, what), getattr(now.model, what)))
-    for what in ("seed", "offset"):
-        found.append((what, getattr(before, what), getattr(now, what)))
+    found.append(("seed", before.seed, now.seed))
     if None not in (before.samples, now.samples):
         found.append(("samples", before.samples, now.samples))
     for name in filter(before.data.__contains__, now.data):
-        found.append((f"data of {name}", before.data[name].sha256, now.data[name].sha256))
+        old_data, new_data = before.data[name], now.data[name]
+        found.append((f"data of {name}", old_data.sha256, new_data.sha256))
+        found.append((f"offset of {name}", old_data.offset, new_data.offset))
     for name in filter(before.settings.__contains__, now.settings):
         old, new = _flat(before.settings[name]), _flat(now.settings[name])
         for key in sorted(old.keys() | new.keys()):

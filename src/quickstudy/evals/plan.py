@@ -83,9 +83,11 @@ def described(
     return Run(
         model=provenance.model_facts(plan.model, configs["base"]),
         seed=plan.seed,
-        offset=plan.offset,
         settings={m.name: _settings(configs[m.parent], m.repaired) for m in methods},
-        data={name: provenance.data_facts(BENCHMARKS[name], plan.data) for name in benchmarks},
+        data={
+            name: provenance.data_facts(BENCHMARKS[name], plan.data, plan.offset)
+            for name in benchmarks
+        },
         samples=plan.samples,
         versions=provenance.versions(),
         machine={},

@@ -54,10 +54,12 @@ def model_facts(spec: str, config: Config) -> ModelFacts:
     )
 
 
-def data_facts(benchmark: Benchmark, folder: Path) -> DataFacts:
+def data_facts(benchmark: Benchmark, folder: Path, offset: int = 0) -> DataFacts:
     files = [folder / file.path for file in benchmark.files]
     licences = sorted({file.licence for file in benchmark.files})
-    return DataFacts(sha256=_digest(files), rows=benchmark.rows, licence=", ".join(licences))
+    return DataFacts(
+        sha256=_digest(files), rows=benchmark.rows, offset=offset, licence=", ".join(licences)
+    )
 
 
 def versions() -> dict[str, str]:

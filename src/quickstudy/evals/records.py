@@ -214,6 +214,7 @@ class DataFacts(Part):
 
     sha256: str
     rows: int = Field(description="in the whole set")
+    offset: int = Field(0, description="places of the seeded order passed over")
     licence: str = ""
 
 
@@ -222,7 +223,6 @@ class Run(Part):
 
     model: ModelFacts
     seed: int
-    offset: int = Field(description="places of the seeded order passed over")
     settings: dict[str, dict[str, Any]] = Field(description="method -> its whole Config")
     data: dict[str, DataFacts] = Field(description="benchmark -> its rows")
     trained: dict[str, dict[str, float | None]] = Field(
@@ -244,7 +244,6 @@ class Summary(Part):
 
     model: ModelFacts
     seed: int
-    offset: int
     benchmarks: dict[str, dict[str, MethodSummary]] = Field(description="benchmark -> method")
     best_free: dict[str, str | None] = Field(
         description="benchmark -> the most accurate method that needs no training (FREE)"

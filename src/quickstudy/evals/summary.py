@@ -55,7 +55,6 @@ def summarise(
     return Summary(
         model=run.model,
         seed=run.seed,
-        offset=run.offset,
         benchmarks=told,
         best_free=best,
         samples=run.samples,

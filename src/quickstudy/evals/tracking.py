@@ -73,7 +73,6 @@ def _params(summary: Summary, benchmark: str, method: str) -> Iterator[tuple[str
     yield "benchmark", benchmark
     yield "method", method
     yield "seed", str(summary.seed)
-    yield "offset", str(summary.offset)
     yield "best_free", str(summary.best_free[benchmark])
     parts = {
         "model": summary.model.model_dump(),
