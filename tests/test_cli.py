@@ -487,7 +487,7 @@ class TestAnswer:
         )
         assert done.status == 0
         assert f"request {id}" in done.out
-        for heading in ("Draft", "Certainty", "Not practised:", "Answer", "Seconds"):
+        for heading in ("Draft", "Certainty", "Answered without practice:", "Answer", "Seconds"):
             assert heading in done.out
 
     @pytest.mark.filterwarnings("default")

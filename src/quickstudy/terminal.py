@@ -60,7 +60,8 @@ def explain(console: Console, answer: Answer) -> None:
         losses = " → ".join(f"{loss:.3f}" for loss in episode.losses)
         parts.append(Text.assemble(("\nLoss ", "bold"), losses, " nats a token"))
     if episode.fallback:
-        parts.append(Text.assemble(("\nNot practised: ", "bold yellow"), episode.fallback))
+        without = ("\nAnswered without practice: ", "bold yellow")
+        parts.append(Text.assemble(without, episode.fallback))
     for heading, lines in (("Repaired", episode.repaired), ("Notes", episode.notes)):
         if lines:
             parts += [Text(f"\n{heading}", style="bold"), *(Text(f"  {line}") for line in lines)]

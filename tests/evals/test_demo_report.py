@@ -137,7 +137,7 @@ def test_headline_counts_fixed_and_broken(tmp_path: Path) -> None:
     assert "Draft right → final right 2 → 3 of 4 graded: 2 fixed, 1 broken" in text
     assert "Median time, sure 1.2 s over 1 request " in text
     assert "Median time, unsure 7.5 s over 3 requests" in text
-    assert "not practised no example survived" in text
+    assert "without practice no example survived" in text
 
 
 def test_ungraded_is_not_wrong(tmp_path: Path) -> None:
