@@ -325,6 +325,6 @@ def test_figure_is_one_file(tmp_path: Path, records: list[Record]) -> None:
     drawn = (tmp_path / "speed.svg").read_text()
     assert drawn.count("<svg") == 1
     assert 'href="http' not in drawn
-    assert drawn.count('id="axes_') == (6 if records else 0)  # no empty panel
+    assert drawn.count('id="axes_') == (7 if records else 0)  # no empty panel
     figure.draw(summarise(records), tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_text() == drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ _RATIOS = {
     "peak memory, unsure, int8 copy": "peak_memory_ratio_int8",
 }
 
+# panels of seconds by stage: the ways of answering in each
+_WAYS = {
+    "seconds by stage": ("plain", "unsure"),
+    "seconds by stage, the usual way and ours": ("naive", "ours-every-step"),
+}
+
 
 def draw(summary: Mapping[str, Any], file: Path) -> None:
     panels = _panels(summary)
@@ -58,7 +64,10 @@ def _panels(summary: Mapping[str, Any]) -> list[Callable[[Axes], None]]:
     measured = {label: share for label, share in shares.items() if share is not None}
     panels: list[tuple[Any, Callable[[Axes], None]]] = [
         (_any(details, _SPEEDUPS), partial(at, _SPEEDUPS, "times faster, by prefix length", True)),
-        (details["stages"], partial(_stages, details["stages"])),
+        *(
+            (shown := _ways(details["stages"], ways), partial(_stages, shown, title))
+            for title, ways in _WAYS.items()
+        ),
         (_any(details, _RATIOS), partial(at, _RATIOS, "over the plain answer", False)),
         (details["together"], partial(_together, details["together"])),
         (details["curves"], partial(_curves, details["curves"])),
@@ -105,18 +114,28 @@ def _by_length(
     _told(axes, title)
 
 
-def _stages(stages: Details, axes: Axes) -> None:
-    """Stacked seconds, a bar for each way of answering at each prefix length."""
-    bars = {f"{prefix}\n{way}": s for prefix, ways in stages.items() for way, s in ways.items()}
+def _ways(stages: Details, ways: Sequence[str]) -> Details:
+    """The stages' seconds of some ways of answering at each prefix length."""
+    return {
+        f"{prefix}: {way}": seconds
+        for prefix, found in stages.items()
+        for way, seconds in found.items()
+        if way in ways
+    }
+
+
+def _stages(bars: Details, title: str, axes: Axes) -> None:
+    """Stacked seconds, a bar for each way of answering."""
     for at, seconds in enumerate(bars.values()):
-        bottom = 0.0
+        left = 0.0
         for stage, spent in seconds.items():
-            axes.bar(at, spent, bottom=bottom, color=_COLOURS[stage])
-            bottom += spent
+            axes.barh(at, spent, left=left, color=_COLOURS[stage])
+            left += spent
     for stage, colour in _COLOURS.items():
-        axes.bar(0, 0, color=colour, label=stage)
-    axes.set_xticks(range(len(bars)), list(bars), fontsize=6, rotation=45)
-    _told(axes, "seconds by stage")
+        axes.barh(0, 0, color=colour, label=stage)
+    axes.set_yticks(range(len(bars)), list(bars))
+    axes.invert_yaxis()
+    _told(axes, title)
 
 
 def _together(together: Details, axes: Axes) -> None:
@@ -165,4 +184,5 @@ def _line(axes: Axes, points: Mapping[int, Any], label: str) -> None:
 def _told(axes: Axes, title: str) -> None:
     axes.set_title(title)
     if axes.get_legend_handles_labels()[0]:  # matplotlib warns where there is nothing to tell
-        axes.legend(fontsize=6.5)
+        below = (0.5, -0.14)  # not over the lines
+        axes.legend(loc="upper center", bbox_to_anchor=below, ncols=2, fontsize=6.5, frameon=False)
