@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import AutoModelForCausalLM, Qwen3NextConfig
 
 from quickstudy import toolcalls
 from quickstudy.config import ModelConfig
@@ -100,6 +101,18 @@ class TestTokens:
         tiny.tokenizer.chat_template = None
         with pytest.raises(ModelError, match=r"(?s)basic.*base model.*-Instruct"):
             LanguageModel(tiny.network, tiny.tokenizer, "basic")
+
+    @pytest.mark.parametrize("kind", ["linear_attention", "full_attention"])
+    def test_layers_that_keep_a_state_are_refused(self, tiny: LanguageModel, kind: str) -> None:
+        config = Qwen3NextConfig(
+            vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=8, num_experts=0,
+            linear_num_key_heads=1, linear_num_value_heads=1, layer_types=[kind],
+        )  # fmt: skip
+        hybrid = AutoModelForCausalLM.from_config(config)
+        with pytest.raises(ModelError, match=r"hybrid has layers that keep.*Qwen3,") as refused:
+            LanguageModel(hybrid, tiny.tokenizer, "hybrid")
+        assert ("(linear_attention)" in str(refused.value)) == (kind == "linear_attention")
 
 
 class TestRender:

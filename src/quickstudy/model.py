@@ -145,6 +145,7 @@ class LanguageModel:
     """A chat model: weights that are never written, tokenizer, chat template."""
 
     def __init__(self, network: Any, tokenizer: Any, name: str, prefix_cache: int = 0) -> None:
+        _check_layers(network, name)
         self.network: Any = network.eval()
         self.prefixes = PrefixCache(prefix_cache)
         attention.install(self.network)
@@ -528,6 +529,19 @@ def _left_padded(parts: Sequence[Tensor | None], longest: Tensor) -> Tensor:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _check_layers(network: Any, name: str) -> None:
+    """Raises ModelError if a layer is no attention over keys and values, which prefixes are."""
+    kinds = set(getattr(network.config.get_text_config(), "layer_types", None) or ())
+    others = sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"})
+    if others or network._is_stateful:
+        told = f" ({', '.join(others)})" if others else ""
+        raise ModelError(
+            f"{name} has layers that keep a running state in place of keys and values{told}: that"
+            " cannot be cut back to a shared prefix; use a model with attention in every layer,"
+            " like Qwen2.5, Qwen3, Llama 3 or SmolLM2"
+        )
 
 
 def _device(name: str) -> torch.device:
