@@ -13,7 +13,7 @@ from quickstudy.awareness import reconsider
 from quickstudy.awareness.reconsider import ranked
 from quickstudy.config import Config
 from quickstudy.decoding import Deadline, Draft
-from quickstudy.improve import Given, Improver
+from quickstudy.improve import Case, Given, Improver
 from quickstudy.teaching.teacher import LocalTeacher
 from quickstudy.types import Example, Message, Reply, Request, ToolCall
 
@@ -114,6 +114,14 @@ class TestSecondDraft:
         assert (episode.practised, episode.fallback) == (False, "nothing to tell")
         assert episode.draft == draft.reply
         assert episode.notes == (f"{best} fits better than set_lamp", "tried")
+
+    def test_says_what_it_leaves_out(self, draft: Draft) -> None:
+        calls = [ToolCall("set_lamp", {"level": 40, "colour": "red"}), *draft.reply.tool_calls]
+        first, second = (replace(draft, reply=Reply("", (call,))) for call in calls)
+        case = Case(first, Deadline())
+        case.give_way(second)
+        assert case.notes == ["set_lamp without colour: guessed, and stated by nobody"]
+        assert (case.standby, case.drafted) == (second.reply, first.reply)
 
     @pytest.mark.parametrize("setting", ["awareness.reconsider=false", "method=tt-d"])
     def test_is_not_made_where_it_is_off_or_a_teacher_knows(

@@ -120,8 +120,8 @@ class AwarenessConfig(Stage):
     reconsider: bool = Field(
         True,
         description="reads an unsure request from the tools' side as well: the draft gives way to"
-        " a call of another tool that fits better, words to a call that finds what it requires,"
-        " and a call that makes up what it requires to a question",
+        " a call of another tool that fits better, words to a call that finds what it requires, a"
+        " call that makes something up to one without it, or to a question if it is required",
     )
     score: Literal["sum", "mean", "votes"] = Field(
         "sum",

@@ -438,13 +438,8 @@ class Case:
     def give_way(self, second: Draft) -> None:
         """Goes on from a second draft; words that are all the first was stand until practised."""
         if second.reply != self.draft.reply:
-            names = [
-                " and ".join(c.name for c in r.tool_calls) for r in (self.drafted, second.reply)
-            ]
-            if second.reply.tool_calls:
-                self.notes.append(f"{names[1]} fits better than {names[0] or 'words'}")
-            else:
-                self.notes.append(f"asks instead of calling {names[0]}")
+            self.notes.append(_way(self.drafted, second.reply))
+            if not second.reply.tool_calls:
                 self.fallback = "nobody has stated what a call requires, so that is asked for"
             if self.drafted.tool_calls:
                 self.standby = self.final = second.reply
@@ -459,6 +454,18 @@ class Case:
     def reject(self, example: Example, reason: str) -> None:
         self.synthesis.rejected.append(Rejected(example, reason))
         self.synthesis.examples = [e for e in self.synthesis.examples if e is not example]
+
+
+def _way(first: Reply, second: Reply) -> str:
+    """How a draft gave way to another."""
+    before, after = (" and ".join(c.name for c in r.tool_calls) for r in (first, second))
+    if not after:
+        return f"asks instead of calling {before}"
+    if before != after:
+        return f"{after} fits better than {before or 'words'}"
+    pairs = zip(first.tool_calls, second.tool_calls, strict=True)
+    out = [name for one, two in pairs for name in one.arguments if name not in two.arguments]
+    return f"{after} without {', '.join(out)}: guessed, and stated by nobody"
 
 
 def unconstrained(request: Request, config: Config, grammar: Grammar | None) -> list[str]:

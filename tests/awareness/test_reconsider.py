@@ -342,6 +342,70 @@ class TestWords:
         assert [call.name for call in second.reply.tool_calls] == [best.name] * called
 
 
+class TestGuesses:
+    """An optional word that nobody stated and the model is not sure of is left out."""
+
+    TOOL: ClassVar[dict[str, Any]] = {
+        "name": "scan",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "network": {"type": "string"},
+                "report": {"type": "string", "description": "Such as PDF."},
+                "deep": {"type": "boolean"},
+                "minutes": {"type": "integer"},
+                "mode": COLOURS,
+            },
+            "required": ["network"],
+        },
+    }
+
+    def left_out(
+        self, model: LanguageModel, margin: float, *messages: Message, **guess: Any
+    ) -> set[str]:
+        call = ToolCall("scan", {"network": "blue", **guess})
+        draft = drafted(model, [call], [self.TOOL], margin)
+        if messages:
+            draft = asking(draft, *messages)
+        second = second_draft(Decoder(model), draft, 64, Deadline())
+        (kept,) = second.reply.tool_calls
+        assert kept.arguments.items() <= call.arguments.items()
+        return call.arguments.keys() - kept.arguments.keys()
+
+    @pytest.mark.parametrize(
+        "guess", [{"report": "PDF"}, {"deep": True}, {"report": "a few words"}]
+    )
+    def test_by_margin(self, tiny: LanguageModel, guess: dict[str, Any]) -> None:
+        assert self.left_out(tiny, 0.4, **guess) == guess.keys()
+        assert not self.left_out(tiny, 0.6, **guess)
+
+    @pytest.mark.parametrize(
+        "guess",
+        [
+            {"minutes": 7},
+            {"report": "2027-03-05"},
+            {"mode": "red"},
+            {"report": "It is too bright, said the user of it"},
+            {"report": "bright"},
+        ],
+        ids=["number", "figures", "option", "text", "stated"],
+    )
+    def test_what_may_be_computed_meant_or_composed_stays(
+        self, tiny: LanguageModel, guess: dict[str, Any]
+    ) -> None:
+        assert not self.left_out(tiny, 0.4, **guess)
+
+    def test_what_another_has_said_stays(self, tiny: LanguageModel) -> None:
+        told = Message("assistant", "I can make a PDF.")
+        asked = Message("user", "Scan the blue one.")
+        assert not self.left_out(tiny, 0.4, told, asked, report="PDF")
+
+    def test_all_stays_where_nothing_is_known_to_be_required(self, tiny: LanguageModel) -> None:
+        loose = {**self.TOOL, "parameters": {**self.TOOL["parameters"], "required": []}}
+        draft = drafted(tiny, [ToolCall("scan", {"report": "PDF"})], [loose], 0.4)
+        assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
+
+
 class TestQuestion:
     """A call that must invent what it requires gives way to a question for it."""
 

@@ -1,4 +1,4 @@
-"""What an unsure draft gives way to: a call of another tool, a call at all, or a question.
+"""What an unsure draft gives way to: another tool, a call at all, fewer guesses, or a question.
 
 Which tool a request is about is read from both sides, a noisy channel over the tools. A small model
 that reads a request opens its call with whatever name is near. Asked the other way round, how
@@ -11,7 +11,8 @@ et al. 2022, arXiv 2108.04106):
 Whether a call is due is read from its values. Where words are all that a small model has for "It's
 kim_h, and the password is tulip77", and a call of a likely tool finds what it requires in the
 conversation, the call is meant. Where a call makes up a value that it requires, one that nobody has
-stated and the model is not sure of, it is not the time for it: what is missing is asked for.
+stated and the model is not sure of, it is not the time for it: what is missing is asked for. What
+it makes up and does not require is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -29,7 +29,7 @@ from quickstudy.awareness.kinds import choice_kinds, choice_span
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
-from quickstudy.grounding.ground import Status, ground_all, ground_call, lacking, stands
+from quickstudy.grounding.ground import Status, ground_all, ground_call, is_word, lacking, stands
 from quickstudy.grounding.phrases import schema_of
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
@@ -77,7 +77,7 @@ def second_draft(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: 
         return _called(decoder, draft, max_new_tokens, deadline)
     if role == "user":
         draft = _better(decoder, draft, max_new_tokens, deadline)
-    return _asked(decoder, draft)
+    return _asked(decoder, _without_guesses(decoder, draft))
 
 
 def _better(decoder: Decoder, draft: Draft, max_new_tokens: int, deadline: Deadline) -> Draft:
@@ -144,6 +144,32 @@ def _has_all(call: ToolCall, tool: Tool, request: Request) -> bool:
     return True
 
 
+def _without_guesses(decoder: Decoder, draft: Draft) -> Draft:
+    """The draft without optional words and truth values that nobody stated and it is not sure of.
+
+    Figures may have been computed from others, options of a list be told in other words, and texts
+    are composed: those stay. So does all where the schema does not tell what is required.
+    """
+    request, (call,) = draft.context.request, draft.reply.tool_calls
+    tool = request.tool(call.name)
+    if tool is None or not tool.required:
+        return draft
+    found = ground_call(call, tool, request)
+    guesses = {
+        name
+        for name, value in call.arguments.items()
+        if name not in tool.required
+        and not found[name].there
+        and is_word(value, schema := schema_of(tool.properties, name))
+        and not stands(value, schema, request.others_text)
+        and value_margin(decoder, draft, name) < GUESSED
+    }
+    if not guesses:
+        return draft
+    kept = {name: value for name, value in call.arguments.items() if name not in guesses}
+    return replace(draft, reply=replace(draft.reply, tool_calls=(ToolCall(call.name, kept),)))
+
+
 def _asked(decoder: Decoder, draft: Draft) -> Draft:
     """The draft; a question in its place if its call makes up what it requires.
 
@@ -156,8 +182,7 @@ def _asked(decoder: Decoder, draft: Draft) -> Draft:
     missing = [
         name
         for name in lacking(call, request)
-        if _FILLER.search(str(call.arguments[name]))
-        or value_margin(decoder, draft, call.arguments[name]) < GUESSED
+        if _FILLER.search(str(call.arguments[name])) or value_margin(decoder, draft, name) < GUESSED
     ]
     if not missing:
         return draft
@@ -171,17 +196,18 @@ def _asked(decoder: Decoder, draft: Draft) -> Draft:
     return replace(draft, reply=replace(draft.reply, content=question, tool_calls=()))
 
 
-def value_margin(decoder: Decoder, draft: Draft, value: Any) -> float:
-    """The smallest margin of the draft's choices in this value; 1 where it had none."""
-    decode, generation = decoder.model.decode, draft.generation
-    text, spelt = decode(generation.ids), json.dumps(value, ensure_ascii=False).strip('"')
-    start = text.find(spelt) if spelt else -1
-    if start < 0:
-        return 1.0
+def value_margin(decoder: Decoder, draft: Draft, name: str) -> float:
+    """The smallest margin of the draft's choices in an argument's value; 1 where it had none."""
+    (call,), decode, generation = draft.reply.tool_calls, decoder.model.decode, draft.generation
+    text, value = decode(generation.ids), call.arguments[name]
+    spellings = {json.dumps(value, ensure_ascii=False).strip('"'), str(value)} - {""}  # true, True
+    after = text.find(name) + len(name)
+    spans = [(text.find(spelt, after), len(spelt)) for spelt in spellings]
+    start, length = min((span for span in spans if span[0] >= 0), default=(-1, 0))
     margins = []
-    for choice in generation.choices:
+    for choice in generation.choices if length else ():
         begin, end = choice_span(decode, generation, choice)
-        if begin < start + len(spelt) and end > start:
+        if begin < start + length and end > start:
             margins.append(choice.margin)
     return min(margins, default=1.0)
 

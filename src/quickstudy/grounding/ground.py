@@ -147,6 +147,19 @@ def lacking(call: ToolCall, request: Request) -> list[str]:
     return missing
 
 
+def is_word(value: Any, schema: Schema) -> bool:
+    """Whether a value is a truth value or a few words: no figure, no option of a list, no text."""
+    if isinstance(value, bool):
+        return True
+    listed = not schema.keys().isdisjoint(_CHOICES)
+    return (
+        isinstance(value, str)
+        and not listed
+        and not re.search(r"\d", value)
+        and len(value.split()) < COMPOSED
+    )
+
+
 def _unsaid(value: Any, schema: Schema) -> bool:
     """Whether a value is none, the default, or composed: nothing that somebody had to state."""
     if value in (None, "", [], {}) or ("default" in schema and schema["default"] == value):
