@@ -110,7 +110,7 @@ class TestTokens:
             linear_num_key_heads=1, linear_num_value_heads=1, layer_types=[kind],
         )  # fmt: skip
         hybrid = AutoModelForCausalLM.from_config(config)
-        with pytest.raises(ModelError, match=r"hybrid has layers that keep.*Qwen3,") as refused:
+        with pytest.raises(ModelError, match="hybrid has layers that") as refused:
             LanguageModel(hybrid, tiny.tokenizer, "hybrid")
         assert ("(linear_attention)" in str(refused.value)) == (kind == "linear_attention")
 

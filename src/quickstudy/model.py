@@ -532,15 +532,14 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _check_layers(network: Any, name: str) -> None:
-    """Raises ModelError if a layer is no attention over keys and values, which prefixes are."""
+    """Raises ModelError if a layer keeps other than keys and values, which prefixes are made of."""
     kinds = set(getattr(network.config.get_text_config(), "layer_types", None) or ())
     others = sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"})
     if others or network._is_stateful:
-        told = f" ({', '.join(others)})" if others else ""
         raise ModelError(
-            f"{name} has layers that keep a running state in place of keys and values{told}: that"
-            " cannot be cut back to a shared prefix; use a model with attention in every layer,"
-            " like Qwen2.5, Qwen3, Llama 3 or SmolLM2"
+            f"{name} has layers that shared prefixes cannot be cut out of"
+            f" ({', '.join(others) or 'they keep a running state'}); use a model with full or"
+            " sliding attention in every layer, like Qwen2.5, Qwen3, Llama 3 or SmolLM2"
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickstudy.awareness.kinds import character_kinds, choice_kinds
+from quickstudy.awareness.kinds import character_kinds, choice_kinds, value_span
 from quickstudy.decoding import Choice, Generation
 from quickstudy.types import ToolCall
 
@@ -155,3 +155,41 @@ def test_a_whole_call_is_marked_exactly(name: str, arguments: dict[str, str | in
     assert told["argument_name"] == spelt(arguments)
     assert told["argument_value"] == spelt(arguments.values())
     assert told["words"] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "places"),
+    [
+        ('{"name": "a", "arguments": {"name": "a", "b": "a"}}', {"name": "a", "b": "a"}, (37, 47)),
+        (
+            '{"name": "f", "arguments": {"a": [1, 2], "b": true}}',
+            {"a": [1, 2], "b": True},
+            (33, 46),
+        ),
+        ('{"name": "f", "arguments": {"a": "caf\\u00e9"}}', {"a": "caf\u00e9"}, (34,)),
+        ("<think>b is 1</think>[get(b=True, a='b')]", {"b": True, "a": "b"}, (28, 37)),
+        ('{"name": "f", "arguments": {"a": 1, "a": 2}}', {"a": 2}, (None,)),
+        ("[f(a='it\\'s')]", {"a": "it's"}, (None,)),
+        ("no call", {"a": "it"}, (None,)),
+    ],
+)
+def test_where_a_value_stands(
+    text: str, arguments: dict[str, object], places: tuple[int | None, ...]
+) -> None:
+    call = ToolCall("f" if "f" in text else "get", arguments)
+    found = [value_span(text, call, name) for name in arguments]
+    assert [span and span[0] for span in found] == list(places)
+
+
+@CHEAP
+@given(
+    st.text(min_size=1, max_size=8),
+    st.dictionaries(st.text(max_size=4), st.text(max_size=6) | st.integers(), max_size=3),
+)
+def test_a_value_is_found_whatever_it_is(name: str, arguments: dict[str, str | int]) -> None:
+    text = json.dumps({"name": name, "arguments": arguments})
+    for key, value in arguments.items():
+        span = value_span(text, ToolCall(name, arguments), key)
+        assert span
+        start, end = span
+        assert json.dumps(value) in (text[start:end], text[start - 1 : end + 1])

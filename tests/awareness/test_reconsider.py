@@ -12,6 +12,7 @@ import torch
 
 from quickstudy import toolcalls
 from quickstudy.awareness import reconsider
+from quickstudy.awareness.kinds import choice_span
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.reconsider import (
     fit,
@@ -342,67 +343,94 @@ class TestWords:
         assert [call.name for call in second.reply.tool_calls] == [best.name] * called
 
 
+def unsure_of(model: LanguageModel, draft: Draft, *values: str) -> Draft:
+    """The draft, sure of all but the last time that it says each of these values."""
+    text = draft.generation.text
+    places = [range(at, at + len(v)) for v in values for at in [text.rindex(v)]]
+    unsure, sure = math.log(0.6), math.log(0.95)
+    near, far = math.log(0.4), math.log(0.05)
+    choices = []
+    for choice in draft.generation.choices:
+        begin, end = choice_span(model.decode, draft.generation, choice)
+        meant = any(begin < place.stop and end > place.start for place in places)
+        log_prob, rival = (unsure, near) if meant else (sure, far)
+        choices.append(replace(choice, log_prob=log_prob, rival=rival))
+    return replace(draft, generation=replace(draft.generation, choices=tuple(choices)))
+
+
 class TestGuesses:
-    """An optional word that nobody stated and the model is not sure of is left out."""
+    """An optional value that nothing speaks for and the model is not sure of is left out."""
 
     TOOL: ClassVar[dict[str, Any]] = {
-        "name": "scan",
+        "name": "scan_network",
         "parameters": {
             "type": "object",
             "properties": {
                 "network": {"type": "string"},
                 "report": {"type": "string", "description": "Such as PDF."},
                 "deep": {"type": "boolean"},
+                "bright_mode": {"type": "boolean"},
                 "minutes": {"type": "integer"},
+                "name": {"type": "string"},
                 "mode": COLOURS,
             },
             "required": ["network"],
         },
     }
 
-    def left_out(
-        self, model: LanguageModel, margin: float, *messages: Message, **guess: Any
-    ) -> set[str]:
-        call = ToolCall("scan", {"network": "blue", **guess})
-        draft = drafted(model, [call], [self.TOOL], margin)
-        if messages:
-            draft = asking(draft, *messages)
+    def left_out(self, model: LanguageModel, draft: Draft, *messages: Message) -> set[str]:
+        draft = asking(draft, *messages) if messages else draft
         second = second_draft(Decoder(model), draft, 64, Deadline())
-        (kept,) = second.reply.tool_calls
+        (call,), (kept,) = draft.reply.tool_calls, second.reply.tool_calls
         assert kept.arguments.items() <= call.arguments.items()
         return call.arguments.keys() - kept.arguments.keys()
 
+    def draft(self, model: LanguageModel, margin: float = 0.4, **guess: Any) -> Draft:
+        return drafted(
+            model, [ToolCall("scan_network", {"network": "blue", **guess})], [self.TOOL], margin
+        )
+
     @pytest.mark.parametrize(
-        "guess", [{"report": "PDF"}, {"deep": True}, {"report": "a few words"}]
+        "guess", [{"report": "PDF"}, {"deep": True}, {"report": "zebra"}, {"deep": False}]
     )
     def test_by_margin(self, tiny: LanguageModel, guess: dict[str, Any]) -> None:
-        assert self.left_out(tiny, 0.4, **guess) == guess.keys()
-        assert not self.left_out(tiny, 0.6, **guess)
+        assert self.left_out(tiny, self.draft(tiny, **guess)) == guess.keys()
+        assert not self.left_out(tiny, self.draft(tiny, 0.6, **guess))
 
     @pytest.mark.parametrize(
         "guess",
         [
-            {"minutes": 7},
-            {"report": "2027-03-05"},
             {"mode": "red"},
-            {"report": "It is too bright, said the user of it"},
+            {"report": "brightness"},
+            {"report": "BR"},
+            {"bright_mode": True},
             {"report": "bright"},
         ],
-        ids=["number", "figures", "option", "text", "stated"],
+        ids=["option", "akin", "code", "named", "stated"],
     )
-    def test_what_may_be_computed_meant_or_composed_stays(
+    def test_what_something_speaks_for_stays(
         self, tiny: LanguageModel, guess: dict[str, Any]
     ) -> None:
-        assert not self.left_out(tiny, 0.4, **guess)
+        assert not self.left_out(tiny, self.draft(tiny, **guess))
+
+    def test_by_the_margin_of_that_value_alone(self, tiny: LanguageModel) -> None:
+        draft = self.draft(tiny, name="zebra", deep=True, report="zebra")
+        assert self.left_out(tiny, unsure_of(tiny, draft, "zebra")) == {"report"}
+        assert self.left_out(tiny, unsure_of(tiny, draft, "true")) == {"deep"}
 
     def test_what_another_has_said_stays(self, tiny: LanguageModel) -> None:
         told = Message("assistant", "I can make a PDF.")
         asked = Message("user", "Scan the blue one.")
-        assert not self.left_out(tiny, 0.4, told, asked, report="PDF")
+        assert not self.left_out(tiny, self.draft(tiny, report="PDF"), told, asked)
 
-    def test_all_stays_where_nothing_is_known_to_be_required(self, tiny: LanguageModel) -> None:
-        loose = {**self.TOOL, "parameters": {**self.TOOL["parameters"], "required": []}}
-        draft = drafted(tiny, [ToolCall("scan", {"report": "PDF"})], [loose], 0.4)
+    @pytest.mark.parametrize(
+        "more",
+        [{"required": []}, {"minProperties": 2}, {"dependentRequired": {"network": ["report"]}}],
+    )
+    def test_what_may_be_required_stays(self, tiny: LanguageModel, more: dict[str, Any]) -> None:
+        strict = {**self.TOOL, "parameters": {**self.TOOL["parameters"], **more}}
+        call = ToolCall("scan_network", {"network": "blue", "report": "PDF"})
+        draft = drafted(tiny, [call], [strict], 0.4)
         assert second_draft(Decoder(tiny), draft, 64, Deadline()) is draft
 
 

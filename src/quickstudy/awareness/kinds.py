@@ -87,6 +87,22 @@ def character_kinds(text: str, calls: Sequence[ToolCall] = ()) -> list[Kind]:
     return marks
 
 
+def value_span(text: str, call: ToolCall, name: str) -> tuple[int, int] | None:
+    """Where the value of an argument stands in the text of its call, without a string's quotes.
+
+    None where that cannot be told: the text writes values that the call does not have.
+    """
+    marks = [*character_kinds(text, [call]), "words"]
+    inside = [kind == "argument_value" for kind in marks]
+    edges = [at for at in range(len(marks)) if inside[at] != (at > 0 and inside[at - 1])]
+    spans = list(zip(edges[::2], edges[1::2], strict=True))  # in the order of the arguments
+    if len(spans) != len(call.arguments):
+        return None
+    start, end = spans[list(call.arguments).index(name)]
+    quoted = end - start > 1 and text[start] == text[end - 1] and text[start] in "\"'"
+    return (start + 1, end - 1) if quoted else (start, end)
+
+
 @dataclass
 class _Frame:
     """An open bracket, and what the object or list is."""

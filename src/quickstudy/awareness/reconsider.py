@@ -12,12 +12,11 @@ Whether a call is due is read from its values. Where words are all that a small 
 kim_h, and the password is tulip77", and a call of a likely tool finds what it requires in the
 conversation, the call is meant. Where a call makes up a value that it requires, one that nobody has
 stated and the model is not sure of, it is not the time for it: what is missing is asked for. What
-it makes up and does not require is left out.
+it makes up where nothing is required is left out.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,11 +24,11 @@ from dataclasses import replace
 import torch
 
 from quickstudy import toolcalls
-from quickstudy.awareness.kinds import choice_kinds, choice_span
+from quickstudy.awareness.kinds import choice_kinds, choice_span, value_span
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
 from quickstudy.decoding import Ask, Deadline, Decoder, Draft
-from quickstudy.grounding.ground import Status, ground_all, ground_call, is_word, lacking, stands
+from quickstudy.grounding.ground import Status, ground_all, ground_call, lacking, stands, unfounded
 from quickstudy.grounding.phrases import schema_of
 from quickstudy.model import start
 from quickstudy.prompts import dialogue
@@ -145,10 +144,10 @@ def _has_all(call: ToolCall, tool: Tool, request: Request) -> bool:
 
 
 def _without_guesses(decoder: Decoder, draft: Draft) -> Draft:
-    """The draft without optional words and truth values that nobody stated and it is not sure of.
+    """The draft without optional values that nothing speaks for and it is not sure of.
 
-    Figures may have been computed from others, options of a list be told in other words, and texts
-    are composed: those stay. So does all where the schema does not tell what is required.
+    All of it stays where the schema does not tell what is required, and where the call would not
+    be valid without them.
     """
     request, (call,) = draft.context.request, draft.reply.tool_calls
     tool = request.tool(call.name)
@@ -159,15 +158,16 @@ def _without_guesses(decoder: Decoder, draft: Draft) -> Draft:
         name
         for name, value in call.arguments.items()
         if name not in tool.required
-        and not found[name].there
-        and is_word(value, schema := schema_of(tool.properties, name))
-        and not stands(value, schema, request.others_text)
+        and unfounded(name, value, found[name], request)
+        and not stands(value, schema_of(tool.properties, name), request.others_text)
         and value_margin(decoder, draft, name) < GUESSED
     }
-    if not guesses:
+    rest = {name: value for name, value in call.arguments.items() if name not in guesses}
+    less = ToolCall(call.name, rest)
+    broken = toolcalls.problem(less, request.tools) and not toolcalls.problem(call, request.tools)
+    if not guesses or broken:
         return draft
-    kept = {name: value for name, value in call.arguments.items() if name not in guesses}
-    return replace(draft, reply=replace(draft.reply, tool_calls=(ToolCall(call.name, kept),)))
+    return replace(draft, reply=replace(draft.reply, tool_calls=(less,)))
 
 
 def _asked(decoder: Decoder, draft: Draft) -> Draft:
@@ -199,15 +199,13 @@ def _asked(decoder: Decoder, draft: Draft) -> Draft:
 def value_margin(decoder: Decoder, draft: Draft, name: str) -> float:
     """The smallest margin of the draft's choices in an argument's value; 1 where it had none."""
     (call,), decode, generation = draft.reply.tool_calls, decoder.model.decode, draft.generation
-    text, value = decode(generation.ids), call.arguments[name]
-    spellings = {json.dumps(value, ensure_ascii=False).strip('"'), str(value)} - {""}  # true, True
-    after = text.find(name) + len(name)
-    spans = [(text.find(spelt, after), len(spelt)) for spelt in spellings]
-    start, length = min((span for span in spans if span[0] >= 0), default=(-1, 0))
+    span = value_span(decode(generation.ids), call, name)
+    if span is None:
+        return 1.0
     margins = []
-    for choice in generation.choices if length else ():
+    for choice in generation.choices:
         begin, end = choice_span(decode, generation, choice)
-        if begin < start + length and end > start:
+        if begin < span[1] and end > span[0]:
             margins.append(choice.margin)
     return min(margins, default=1.0)
 

@@ -6,8 +6,8 @@ Four answers, by kind of value:
 * REWORDED: it stands there in another form that one of the kinds (`kinds.py`) can compute, or
   the model wrote wrongly the only phrase of the request that the schema's format can mean.
 * INVENTED: clearly not there: no word, number or date of the request could have led to it.
-* UNCLEAR: neither; a paraphrase, a code or a boolean may be meant. Nothing is done to it:
-  taking such values out taught the model to drop right ones.
+* UNCLEAR: neither; a paraphrase, a code or a boolean may be meant. It is left alone, as taking such
+  values out taught the model to drop right ones, unless more is known of it (`unfounded`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from quickstudy.types import MAX_NESTING, Request, Tool, ToolCall, nesting
 
 _LOOSE_NUMBERS = "half quarter dozen hundred thousand million billion percent once twice".split()
 _CHOICES = ("enum", "const", "$ref", "allOf", "anyOf", "oneOf")  # or a list that stands elsewhere
+_CODE = "[A-Z]{2,4}"
 COMPOSED = 5  # words; a text of so many was written for the call, and is no datum
 _STOP_WORDS = frozenset("the and for with from that this all any not are was has our your".split())
 
@@ -147,17 +148,21 @@ def lacking(call: ToolCall, request: Request) -> list[str]:
     return missing
 
 
-def is_word(value: Any, schema: Schema) -> bool:
-    """Whether a value is a truth value or a few words: no figure, no option of a list, no text."""
+def unfounded(name: str, value: Any, found: Ground, request: Request) -> bool:
+    """Whether nothing that the user said speaks for an argument's value.
+
+    That is more than invented: a truth value is unclear always, and a code in capitals may stand
+    for a word. But where no word of the argument's name was said, and none that begins like the
+    code, only what the model makes of it is left.
+    """
+    if found.status is not Status.UNCLEAR:
+        return found.status is Status.INVENTED
+    told = re.findall(r"[^\W_]{3,}", request.user_text.lower())
     if isinstance(value, bool):
-        return True
-    listed = not schema.keys().isdisjoint(_CHOICES)
-    return (
-        isinstance(value, str)
-        and not listed
-        and not re.search(r"\d", value)
-        and len(value.split()) < COMPOSED
-    )
+        words = re.findall(r"[^\W_]{3,}", spaced(name).lower())
+        return not any(_akin(word, other) for word in words for other in told)
+    code = isinstance(value, str) and re.fullmatch(_CODE, value)
+    return bool(code) and not any(other[0] == value[0].lower() for other in told)
 
 
 def _unsaid(value: Any, schema: Schema) -> bool:
@@ -306,7 +311,7 @@ def _ground_text(value: str, schema: Schema, text: str) -> Ground:
     words = [w for w in words if len(w) > 2 and w not in _STOP_WORDS]
     if re.fullmatch(r"[\d\W]+", value):
         return Ground(Status.UNCLEAR if _tells_numbers(text) else Status.INVENTED)
-    if not words or re.fullmatch(r"[A-Z]{2,4}", value):
+    if not words or re.fullmatch(_CODE, value):
         return Ground(Status.UNCLEAR)  # a code: it may stand for a word of the request
     if hints.words(words, text) or hints.initials(value, text):
         return Ground(Status.UNCLEAR)
