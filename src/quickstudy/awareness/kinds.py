@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from quickstudy.decoding import Choice, Generation
@@ -92,13 +93,12 @@ def value_span(text: str, call: ToolCall, name: str) -> tuple[int, int] | None:
 
     None where that cannot be told: the text writes values that the call does not have.
     """
-    marks = [*character_kinds(text, [call]), "words"]
-    inside = [kind == "argument_value" for kind in marks]
-    edges = [at for at in range(len(marks)) if inside[at] != (at > 0 and inside[at - 1])]
-    spans = list(zip(edges[::2], edges[1::2], strict=True))  # in the order of the arguments
-    if len(spans) != len(call.arguments):
+    runs = groupby(enumerate(character_kinds(text, [call])), key=lambda at_kind: at_kind[1])
+    values = [[at for at, _ in run] for kind, run in runs if kind == "argument_value"]
+    if len(values) != len(call.arguments):
         return None
-    start, end = spans[list(call.arguments).index(name)]
+    places = values[list(call.arguments).index(name)]  # in the order of the arguments
+    start, end = places[0], places[-1] + 1
     quoted = end - start > 1 and text[start] == text[end - 1] and text[start] in "\"'"
     return (start + 1, end - 1) if quoted else (start, end)
 

@@ -24,6 +24,7 @@ from dataclasses import replace
 import torch
 
 from quickstudy import toolcalls
+from quickstudy.augmentation.substitution import droppable
 from quickstudy.awareness.kinds import choice_kinds, choice_span, value_span
 from quickstudy.awareness.names import name_log_probs
 from quickstudy.awareness.scoring import given_log_probs
@@ -157,15 +158,16 @@ def _without_guesses(decoder: Decoder, draft: Draft) -> Draft:
     guesses = {
         name
         for name, value in call.arguments.items()
-        if name not in tool.required
+        if droppable(name, tool)
         and unfounded(name, value, found[name], request)
         and not stands(value, schema_of(tool.properties, name), request.others_text)
         and value_margin(decoder, draft, name) < GUESSED
     }
+    if not guesses:
+        return draft
     rest = {name: value for name, value in call.arguments.items() if name not in guesses}
     less = ToolCall(call.name, rest)
-    broken = toolcalls.problem(less, request.tools) and not toolcalls.problem(call, request.tools)
-    if not guesses or broken:
+    if toolcalls.problem(less, request.tools) and not toolcalls.problem(call, request.tools):
         return draft
     return replace(draft, reply=replace(draft.reply, tool_calls=(less,)))
 

@@ -86,7 +86,7 @@ RECIPES: Mapping[str, Recipe] = {
         free=True,
     ),
     "reconsider": Recipe(
-        "what unsure answers give way to (another tool, a call, a question); nothing is practised",
+        "what unsure answers give way to (another tool, less, a question); nothing is practised",
         Reconsider,
         fixed=("awareness.reconsider=true",),
         free=True,

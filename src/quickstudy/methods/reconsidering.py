@@ -1,4 +1,4 @@
-"""Unsure drafts give way to another tool, a call or a question, and nothing is practised.
+"""Unsure drafts give way to another tool, a call, fewer guesses or a question, without practice.
 
 It is where TT-SI starts from (`awareness.reconsider`): so it is seen apart what learning adds.
 """
