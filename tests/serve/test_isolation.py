@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import torch
 import waiting
+from alike import alike
 from serving import ASK, GREETED, GREETING, TOOLS, Running
 
 from quickstudy.model import LanguageModel
@@ -49,12 +50,8 @@ def said(server: Running, body: dict[str, Any]) -> Any:
     for choice in told["choices"]:
         for call in choice["message"].get("tool_calls", ()):
             del call["id"]
-        for chance in (choice["logprobs"] or {}).get("content", ()):
-            # the shape of a batch shows in the last bits, and in no answer
-            chance["logprob"] = round(chance["logprob"], 4)
     cycle = told["quickstudy"]
-    certainty = None if cycle["certainty"] is None else round(cycle["certainty"], 4)
-    return told["choices"], told["usage"], certainty, cycle["practised"], cycle["notes"]
+    return told["choices"], told["usage"], cycle["certainty"], cycle["practised"], cycle["notes"]
 
 
 def logits(model: LanguageModel) -> torch.Tensor:
@@ -83,7 +80,7 @@ def test_64_mixed_requests_are_answered_as_if_each_were_alone(
     with ThreadPoolExecutor(64) as pool:
         together = list(pool.map(lambda number: said(quick, KINDS[number]), numbers))
     for number, answer in zip(numbers, together, strict=True):
-        assert answer == alone[number], number
+        assert alike(answer, alone[number]), (number, answer, alone[number])
     assert torch.equal(logits(taught), before)
     assert [len(module._forward_hooks) for module in taught.network.modules()] == hooks
     assert all(parameter.grad is None for parameter in taught.network.parameters())
