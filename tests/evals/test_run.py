@@ -21,6 +21,7 @@ from quickstudy import jsonlines
 from quickstudy.cli import main
 from quickstudy.config import Config
 from quickstudy.errors import ConfigError, QuickstudyError
+from quickstudy.evals import provenance
 from quickstudy.evals.plan import Plan
 from quickstudy.evals.progress import Progress
 from quickstudy.evals.records import Record, Run, Summary
@@ -189,6 +190,16 @@ class TestResume:
         assert [line["method"] for line in lines(plan)[2:]] == ["repair", "base", "repair"]
         counts = {n: m.n + m.unscored for n, m in told.benchmarks["sealtool"].items()}
         assert counts == {"base": 2, "tt-si": 1, "repair": 2}
+
+    def test_every_machine_is_told(
+        self, plan: Plan, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = {"processor": "one"}, {"processor": "two"}
+        for limit, machine in ((1, first), (2, second), (3, first), (4, first)):
+            monkeypatch.setattr(provenance, "machine", lambda device, told=machine: told)
+            told = run(replace(plan, methods=["base"], limit=limit), model)
+        assert told.machine == first
+        assert told.other_machines == (second,)
 
     @pytest.mark.parametrize(
         ("change", "told"),

@@ -12,7 +12,7 @@ from quickstudy import files, jsonlines
 from quickstudy.errors import ConfigError
 from quickstudy.evals import provenance
 from quickstudy.evals.benchmarks import BENCHMARKS
-from quickstudy.evals.records import Record, Run, Summary
+from quickstudy.evals.records import Machine, Record, Run, Summary
 from quickstudy.evals.summary import summarise
 from quickstudy.model import LanguageModel
 
@@ -50,7 +50,7 @@ class Ledger:
             )
         self.update(
             model=self.run.model.model_copy(update={"dtype": dtype}),
-            machine=provenance.machine(model.device),
+            **_machines(provenance.machine(model.device), self.run),
         )
 
     def update(self, **fields: Any) -> None:
@@ -85,11 +85,22 @@ class Ledger:
                 "settings": {**before.settings, **now.settings},
                 "data": {**before.data, **now.data},
                 "samples": before.samples or now.samples,
+                **_machines(before.machine or now.machine, before, now),
             }
         )
 
     def _save(self) -> None:
         files.write(self.out / "run.json", self.run.model_dump_json(indent=1) + "\n")
+
+
+def _machines(main: Machine, *runs: Run) -> dict[str, Any]:
+    """Every machine that runs were made on, each once, `main` as the first."""
+    told = [machine for run in runs for machine in (run.machine, *run.other_machines)]
+    others: list[Machine] = []
+    for machine in told:
+        if machine and machine != main and machine not in others:
+            others.append(machine)
+    return {"machine": main, "other_machines": tuple(others)}
 
 
 def _differences(before: Run, now: Run) -> list[tuple[str, Any, Any]]:

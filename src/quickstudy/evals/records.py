@@ -218,6 +218,9 @@ class DataFacts(Part):
     licence: str = ""
 
 
+Machine = dict[str, str | int | None]
+
+
 class Run(Part):
     """`run.json`: what a run is. Methods, benchmarks and rows may be added, nothing changed."""
 
@@ -234,8 +237,9 @@ class Run(Part):
         None, description="answers that majority draws; null: not needed, or not yet known"
     )
     versions: dict[str, str] = Field(description="python, quickstudy, torch, ...")
-    machine: dict[str, str | int | None] = Field(
-        description="platform, processor, cores, device, threads"
+    machine: Machine = Field(description="platform, processor, cores, device, threads")
+    other_machines: tuple[Machine, ...] = Field(
+        (), description="where other parts were run: seconds of two machines do not compare"
     )
 
 
@@ -252,4 +256,5 @@ class Summary(Part):
     data: dict[str, DataFacts]
     settings: dict[str, dict[str, Any]] = Field(description="method -> its whole Config")
     versions: dict[str, str]
-    machine: dict[str, str | int | None]
+    machine: Machine
+    other_machines: tuple[Machine, ...] = ()

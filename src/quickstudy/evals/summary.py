@@ -62,6 +62,7 @@ def summarise(
         settings=run.settings,
         versions=run.versions,
         machine=run.machine,
+        other_machines=run.other_machines,
     )
 
 
