@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import re
 from typing import Any
@@ -113,6 +114,11 @@ class TestByShape:
         fresh = str(by_shape(value, random.Random(0)))
         assert fresh != value
         assert fresh.rpartition(".")[2] == value.rpartition(".")[2]
+
+    def test_an_ip_address_stays_one(self) -> None:
+        made = {str(by_shape("192.168.51.67", random.Random(seed))) for seed in range(50)}
+        assert len(made) == 50
+        assert all(ipaddress.IPv4Address(one).packed for one in made)
 
     def test_a_name_with_a_number_keeps_its_words(self) -> None:
         assert re.fullmatch(r"Room \d\d", str(by_shape("Room 21", random.Random(0))))

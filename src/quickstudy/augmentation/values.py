@@ -24,6 +24,7 @@ _SENTENCES = (
     "The train is late again",
     "Thanks for all your help last week",
 )
+_IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}", re.ASCII)
 _ARTICLE = re.compile(r"(?:the|an?|my|your)\b", re.IGNORECASE)
 _LISTED = re.compile(r"(?:e\.g\.?|for example|such as|i\.e\.?)[,:]?\s*([^)]*)", re.IGNORECASE)
 
@@ -62,6 +63,8 @@ def by_shape(value: str, rng: random.Random) -> str | None:
     """Another identifier, address, code or long text of the same shape; None for plain words."""
     if len(value.split()) >= 5:
         return rng.choice(_SENTENCES)
+    if _IP.fullmatch(value):  # digit by digit it could be no address
+        return ".".join(str(rng.randint(1, 254)) for _ in range(4))
     mixed = re.search(r"[a-z][A-Z]", value) and " " not in value
     if not (mixed or any(c.isdigit() for c in value) or "@" in value):
         return None
