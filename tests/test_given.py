@@ -12,8 +12,9 @@ from quickstudy.augmentation.synthesis import Synthesis
 from quickstudy.awareness import reconsider
 from quickstudy.awareness.reconsider import ranked
 from quickstudy.config import Config
-from quickstudy.decoding import Deadline, Draft
-from quickstudy.improve import Case, Given, Improver
+from quickstudy.decoding import Deadline, Draft, Generation
+from quickstudy.errors import PracticeFailed
+from quickstudy.improve import Case, Given, Improver, _accepted
 from quickstudy.teaching.teacher import LocalTeacher
 from quickstudy.types import Example, Message, Reply, Request, ToolCall
 
@@ -135,7 +136,7 @@ class TestSecondDraft:
         assert told is draft
 
     @pytest.mark.parametrize("tried", [1, 0])
-    def test_words_stand_until_a_call_is_practised(
+    def test_words_that_give_way_to_a_call_do_so_if_practice_fails_too(
         self, improver: Improver, draft: Draft, monkeypatch: pytest.MonkeyPatch, tried: int
     ) -> None:
         monkeypatch.setattr(reconsider, "FITS", -math.inf)
@@ -143,15 +144,36 @@ class TestSecondDraft:
         silent = replace(draft, reply=Reply("No."), call_format=None)
         best = ranked(improver.decoder, silent, Deadline())[0][0].name
         failed = improver.improve(silent, lambda *_: Given(Synthesis(), 0.0, "nothing"))
-        assert (failed.content, failed.tool_calls) == ("No.", ())
-        called = [f"{best} fits better than words"] * tried
-        assert list(failed.episode.notes) == called
+        assert failed.content == ("" if tried else "No.")
+        assert [call.name for call in failed.tool_calls] == [best] * tried
+        assert list(failed.episode.notes) == [f"{best} fits better than words"] * tried
         practised = improver.improve(silent)
         if not tried:
             assert practised.episode.fallback == (
                 "the draft calls no tool, so there is no call to practise"
             )
         assert practised.episode.draft == silent.reply
+
+    @pytest.mark.parametrize(
+        ("example", "other"),
+        [("set_lamp", True), ("set_light", False), ("unlisted", False)],
+        ids=["own", "both", "foreign"],
+    )
+    def test_the_practised_answer_calls_what_was_practised(
+        self, improver: Improver, example: str, other: bool
+    ) -> None:
+        """Not the first draft's tool again; of practice for another request nothing follows."""
+        listed = [openai_tool(LIGHT), {**openai_tool(LIGHT), "name": "set_lamp"}]
+        request = Request.parse("A to 40", listed)
+        reply = Reply("", (ToolCall("set_lamp", {"level": 40}),))
+        case = Case(replace(improver.draft(request), reply=reply), Deadline())
+        case.take(Given(Synthesis([replace(EXAMPLE, tool_calls=(ToolCall(example, {}),))])))
+        said = Generation((), '[{"name": "set_light", "arguments": {"level": 40}}]', (), True)
+        if other:
+            with pytest.raises(PracticeFailed, match="calls set_light, which was not practised"):
+                _accepted(said, case)
+        else:
+            assert [call.name for call in _accepted(said, case).tool_calls] == ["set_light"]
 
     def test_a_question_is_the_answer_and_nothing_is_practised(self, improver: Improver) -> None:
         code = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}

@@ -436,13 +436,12 @@ class Case:
         return (self.given and self.given.under) or self.draft
 
     def give_way(self, second: Draft) -> None:
-        """Goes on from a second draft; words that are all the first was stand until practised."""
+        """Goes on from a second draft, which is also the answer if practice fails."""
         if second.reply != self.draft.reply:
             self.notes.append(_way(self.drafted, second.reply))
             if not second.reply.tool_calls:
                 self.fallback = "nobody has stated what a call requires, so that is asked for"
-            if self.drafted.tool_calls:
-                self.standby = self.final = second.reply
+            self.standby = self.final = second.reply
         self.draft = second
 
     def take(self, given: Given) -> None:
@@ -528,7 +527,7 @@ def _accepted(final: Generation, case: Case) -> Reply:
     """The practised answer, read.
 
     Raises:
-        PracticeFailed: if it is cut off, or invalid where the draft was valid.
+        PracticeFailed: if it is cut off, invalid where the draft was valid, or astray.
     """
     request = case.context.request
     reply, _ = toolcalls.read(final.text, request.tools)
@@ -539,7 +538,21 @@ def _accepted(final: Generation, case: Case) -> Reply:
     wrong = _first_problem(reply, request, None if in_words else silent)
     if wrong and not _first_problem(case.draft.reply, request, silent):
         raise PracticeFailed(f"the practised answer is not valid: {wrong}")
+    if astray := _astray(reply, case):
+        raise PracticeFailed(f"the practised answer calls {astray}, which was not practised")
     return reply
+
+
+def _astray(reply: Reply, case: Case) -> str | None:
+    """A tool that a practised answer calls, and neither the draft nor any of its practice does.
+
+    None too where practice called tools that are not listed: that says nothing of the choice.
+    """
+    practised = {call.name for example in case.synthesis.examples for call in example.tool_calls}
+    if not practised or not all(map(case.context.request.tool, practised)):
+        return None
+    expected = practised.union(call.name for call in case.draft.reply.tool_calls)
+    return next((call.name for call in reply.tool_calls if call.name not in expected), None)
 
 
 def _answer_text(example: Example, draft: Draft) -> str:
