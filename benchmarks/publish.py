@@ -6,7 +6,9 @@ The runs have model, seed and settings in common, and other benchmarks (from oth
 seeded order) or methods each. Writes `run.json`, `summary.json`, `report.html` and
 `records.jsonl.gz`. Where a benchmark's licence keeps its rows from being passed on, all texts are
 left out of its records but a few that tell nothing of a row, and with them out of the report:
-verdicts, certainties, timings and counts stay, and the summary is of the whole.
+verdicts, certainties, timings and counts stay, and the summary is of the whole. A folder made by
+this script may be the first of the runs, and the others add to it; what only the answers left out
+tell is then taken from its summary.
 """
 
 from __future__ import annotations
@@ -46,9 +48,12 @@ def main() -> None:
         shutil.copyfile(whole / "run.json", arguments.out / "run.json")
         summary = json.loads((whole / "summary.json").read_text())
         records = [record.model_dump() for record in ledger.records.values()]
+    blanked = {(r["benchmark"], r["method"]) for r in records if r["request"] == LEFT_OUT}
     for name, methods in summary["benchmarks"].items():
-        for told in methods.values() if restricted(name) else ():
+        for method, told in methods.items() if restricted(name) else ():
             told["fallbacks"] = {"left out": sum(told["fallbacks"].values())}
+            if (name, method) in blanked:
+                told |= before(arguments.runs, name, method)
     (arguments.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     records.sort(key=lambda record: (record["benchmark"], record["place"]))
     lines = [json.dumps(allowed(record), ensure_ascii=False) + "\n" for record in records]
@@ -69,6 +74,15 @@ def merged(folders: list[Path], out: Path) -> Ledger:
         for folder in folders:
             file.writelines(json.dumps(line) + "\n" for line in jsonlines.read(folder / RECORDS))
     return Ledger(out, runs[-1])
+
+
+def before(folders: list[Path], benchmark: str, method: str) -> dict[str, Any]:
+    """What only answers tell, from a summary that was made before they were left out."""
+    for path in (folder / "summary.json" for folder in folders):
+        benchmarks = json.loads(path.read_text())["benchmarks"] if path.exists() else {}
+        if told := benchmarks.get(benchmark, {}).get(method):
+            return {part: told[part] for part in ("official", "fallbacks")}
+    return {"official": {}, "fallbacks": {}}
 
 
 def restricted(benchmark: str) -> bool:

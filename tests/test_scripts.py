@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,6 +86,22 @@ class TestPublish:
     def test_others_are_whole(self) -> None:
         whole = record("sealtool").model_dump()
         assert script("publish").allowed(whole) == whole
+
+    def test_what_is_published_can_be_published_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Official scores of answers left out stand as they were."""
+        if not (data := os.environ.get("BENCHMARK_DATA")):
+            pytest.skip("BENCHMARK_DATA names no folder of benchmark data")
+        kept = FOLDER.parent / "results" / "main"
+        command = ["publish", str(kept), "--data", data, "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", command)
+        script("publish").main()
+        again = json.loads((tmp_path / "summary.json").read_text())
+        assert again == json.loads((kept / "summary.json").read_text())
+        assert (tmp_path / "records.jsonl.gz").read_bytes() == (
+            kept / "records.jsonl.gz"
+        ).read_bytes()
 
 
 class TestPractice:
